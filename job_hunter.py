@@ -1,0 +1,2536 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["cryptography>=44"]
+# ///
+"""Set up and guard the configuration of a job-hunting outreach agent.
+
+usage: python job_hunter.py [--base-dir DIR] COMMAND [ARGUMENT ...]
+
+commands:
+  setup            ask for what is missing and store it, secrets encrypted
+  show             print what is configured, secrets masked
+  check            prove that the credentials work: log in, ask for the models
+  get NAME         print one value
+  set NAME [VALUE] store one value
+  unset NAME       put the default of one value back
+  run COMMAND ...  run a command with the credentials in its environment
+  rotate-key       make a new machine key and encrypt every secret with it
+
+options:
+  --base-dir DIR   the base directory, where everything is kept; by default
+                   what JOB_HUNTER_BASE_DIR says, or ~/.outreach-agent
+  --version        print the version
+  -h, --help       print this; after a command, what that command takes
+
+Agents import it: config = job_hunter.ConfigManager().load()
+It needs Python 3.11 or newer and the package cryptography.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older Python cannot import
+    OUTDATED = "[Setup] job_hunter needs Python 3.11 or newer, and this is Python %d.%d: install one from python.org"
+    if __name__ == "__main__":
+        sys.exit(OUTDATED % sys.version_info[:2])
+    raise ImportError(OUTDATED % sys.version_info[:2])
+if __name__ == "__main__" and sys.argv[1:] in (["-h"], ["--help"]):  # before anything that takes time
+    sys.exit(print(__doc__, end=""))  # noqa: T201
+
+# What only some commands need is imported where it is needed: most of them take less time than such an import.
+import contextlib
+import errno
+import functools
+import json
+import os
+import re
+import stat
+import threading
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from os.path import dirname, exists, expanduser, join
+
+TYPE_CHECKING = False  # as in typing
+if TYPE_CHECKING:
+    import argparse
+    import logging
+    from dataclasses import dataclass
+    from pathlib import Path
+    from typing import Any, TextIO
+
+    from cryptography.fernet import Fernet
+else:
+
+    def dataclass(cls: type) -> type:
+        """Give a class what the program needs of a dataclass; _make_dataclasses makes it a real one."""
+
+        def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807
+            vars(self).update(zip(cls.__annotations__, values, strict=False), **named)
+
+        cls.__init__ = __init__
+        return cls
+
+
+__all__ = [
+    "AGENT_NAMES",
+    "PRESETS",
+    "AgentConfig",
+    "AppConfig",
+    "ConfigError",
+    "ConfigManager",
+    "ImapConfig",
+    "SmtpConfig",
+    "configure_logging",
+    "decrypt_secret",
+    "encrypt_secret",
+    "get_fernet",
+    "get_logger",
+    "main",
+]
+__version__ = "0.1.0"
+
+# =====================================================================================
+# Constants and presets
+# =====================================================================================
+
+AGENT_NAMES = ("orchestrator", "scout", "research", "matcher", "writer", "outreach", "analyst")
+DEFAULT_MODEL = "ollama/llama3.1"
+SONNET = "anthropic/claude-3-5-sonnet-20241022"
+HAIKU = "anthropic/claude-3-haiku-20240307"
+
+#: The model of every agent, by preset.
+PRESETS: dict[str, dict[str, str]] = {
+    "fully_free": dict.fromkeys(AGENT_NAMES, DEFAULT_MODEL),
+    "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU) | {"writer": SONNET, "research": SONNET},
+}
+LLM_MENU = {
+    "fully_free": "fully_free (all Ollama)",
+    "best_quality": "best_quality (Claude Sonnet for Writer+Research, Haiku for rest)",
+    "custom": "custom",
+}
+
+BASE_DIR_VARIABLE = "JOB_HUNTER_BASE_DIR"
+SECRET_MARK = "__encrypted__:"  # noqa: S105
+MACHINE_KEY_BYTES = 32
+KDF_SALT = b"ingot-v1-static-salt"
+KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
+
+KEY_PREFIXES = ("sk-ant-", "sk-")  # known to everybody: to mask them would only garble what is said about them
+LOG_HANDLER = "job_hunter"
+LOG_BYTES = 5_000_000
+LOG_FILES = 5
+SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
+LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give too much of it away
+
+# =====================================================================================
+# The schema, which is also the table of fields
+# =====================================================================================
+
+
+class ConfigError(Exception):
+    """The configuration cannot be read, written or used.
+
+    `problems` holds every problem found, one sentence each, with its place; `hint` says
+    what to do, or is empty. Neither ever contains a secret.
+    """
+
+    def __init__(self, *problems: str, hint: str = "") -> None:
+        super().__init__(*problems)
+        self.problems = problems
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class UsageError(ConfigError):
+    """What was asked for makes no sense: exit status 2."""
+
+
+@dataclass
+class Provider:
+    """Who serves a model: a row for what stands before the `/` of a model string."""
+
+    name: str
+    title: str
+    url: str  # its base URL
+    url_variable: str  # the variable that gives another base URL
+    list_path: str  # below the base URL: the list of the models that it offers
+    list_name: str = "data"  # the member of the answer that holds the list
+    model_name: str = "id"  # the member of its items that names a model
+    headers: Mapping[str, str] = types.MappingProxyType({})  # {key} stands for the key
+    also: tuple[str, ...] = ()  # other names before the "/" for the same provider
+    bare: str = ""  # a pattern of model names that stand without "provider/"
+    note: str = ""  # said when one of its models is chosen
+    start: str = ""  # what to do if nothing answers at its URL
+    get_model: str = ""  # how to get a model that it does not offer; by default, choose another
+
+
+@dataclass
+class Field:
+    """One value of the configuration: a row of the table of fields.
+
+    Every command reads what it needs to know of a value from here. `check` takes a value
+    and gives it back in the form to store, or raises ValueError with what it expected,
+    never naming the value.
+    """
+
+    check: Callable[[Any], Any]
+    label: str = ""  # the service in the summary
+    question: str = ""  # asked by setup, in exactly these words
+    variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
+    page: str = ""  # where the credential is made
+    secret: bool = False
+    required: bool = False
+    provider: Provider | None = None  # required as soon as an agent's model is of this provider
+    twin: str = ""  # the field that the same answer fills
+    doubt: Callable[[str], str] | None = None  # a warning about a value that is accepted, or ""
+    place: str = ""  # the path below the base directory that "" stands for
+    path: tuple[str, ...] = ()  # where it stands in the configuration: filled in by _placed
+    name: str = ""  # the path, dotted
+    default: Any = ""
+
+
+# What surrounds a pasted value: white space of any kind, no-break spaces too, and zero-width characters.
+BLANKS = (
+    "".join(map(chr, [*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x2010)]))
+    + "\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    text = value.strip(BLANKS)
+    if CONTROL.search(text):
+        raise ValueError("expected text without control characters")
+    return text
+
+
+def _lines(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    lines = re.split(r"\r\n|\r|\n", value.replace("\t", " "))
+    return "\n".join(_text(line) for line in lines).strip()
+
+
+def _pattern(pattern: str, expected: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = _text(value)
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return check
+
+
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _list_of_names(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and _text(name) for name in value):
+        raise ValueError("expected a list of names")
+    return [_text(name) for name in value]
+
+
+def _app_password(value: object) -> str:
+    text = _text(value)
+    letters = text.translate(dict.fromkeys(map(ord, BLANKS)))  # Google shows it as four groups: abcd efgh ijkl mnop
+    return text if _doubtful_app_password(letters) else letters
+
+
+def _doubtful_app_password(text: str) -> str:
+    if re.fullmatch("[A-Za-z]{16}", text):
+        return ""
+    return "stored, but one that Google made has 16 letters; if mail is refused, make a new one"
+
+
+def _api_key(prefix: str, unlike: str = "", owner: str = "") -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = _text(value)
+        if unlike and text.startswith(unlike):
+            raise ValueError(f"expected a key that begins with {prefix}; one that begins with {unlike} is {owner}'s")
+        if not text.startswith(prefix) or text == prefix:
+            raise ValueError(f"expected a key that begins with {prefix}")
+        if not re.fullmatch(r"[!-~]+", text):
+            raise ValueError(f"expected a key of ASCII letters, digits and signs, without spaces, after {prefix}")
+        return text
+
+    return check
+
+
+_model = _pattern(r"[^\s/]+(/[^\s/]+)*", "a model string such as anthropic/claude-3-haiku-20240307")
+_email = _pattern(r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address such as name@gmail.com")
+_host = _pattern(r"[^\s/@]+", "a host name")
+_port = _whole_number(1, 65535)
+
+OLLAMA = Provider(
+    "ollama",
+    "Ollama",
+    url="http://localhost:11434",
+    url_variable="OLLAMA_HOST",
+    list_path="/api/tags",
+    list_name="models",
+    model_name="name",
+    also=("ollama_chat",),
+    note="Ensure Ollama is running at localhost:11434",
+    start="start it with: ollama serve",
+    get_model="ollama pull {}",
+)
+ANTHROPIC = Provider(
+    "anthropic",
+    "Anthropic",
+    url="https://api.anthropic.com",
+    url_variable="ANTHROPIC_BASE_URL",
+    list_path="/v1/models?limit=1000",
+    headers={"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
+    bare="claude",
+)
+OPENAI = Provider(
+    "openai",
+    "OpenAI",
+    url="https://api.openai.com/v1",
+    url_variable="OPENAI_BASE_URL",
+    list_path="/models",
+    headers={"Authorization": "Bearer {key}"},
+    bare="gpt|chatgpt|o1|o3|o4",
+)
+PROVIDERS = (OLLAMA, ANTHROPIC, OPENAI)
+
+
+def _row(default: Any, check: Callable[[Any], Any], **columns: Any) -> Any:
+    """Declare a field of the schema: its default and its row of the table."""
+    return Field(check, default=default, **columns)
+
+
+def _part(factory: Callable[[], Any]) -> Any:
+    """Declare a part of the schema that is itself made of parts."""
+    return functools.partial(factory)
+
+
+@dataclass
+class AgentConfig:
+    """What one agent needs: its LiteLLM model string."""
+
+    model: str = _row(DEFAULT_MODEL, _model, label="{} model")
+
+
+@dataclass
+class SmtpConfig:
+    """The server that sends mail (STARTTLS, or TLS from the first byte on port 465), and its login."""
+
+    host: str = _row("smtp.gmail.com", _host, label="SMTP server")
+    port: int = _row(587, _port)
+    username: str = _row(
+        "",
+        _email,
+        label="Gmail address",
+        question="Gmail address for sending:",
+        variable="GMAIL_USERNAME",
+        required=True,
+        twin="imap.username",
+    )
+    password: str = _row(
+        "",
+        _app_password,
+        label="Gmail App Password",
+        question="Gmail App Password",
+        variable="GMAIL_APP_PASSWORD",
+        page="https://myaccount.google.com/apppasswords",
+        secret=True,
+        required=True,
+        twin="imap.password",
+        doubt=_doubtful_app_password,
+    )
+
+
+@dataclass
+class ImapConfig:
+    """The server that receives mail (TLS from the first byte), and its login."""
+
+    host: str = _row("imap.gmail.com", _host, label="IMAP server")
+    port: int = _row(993, _port)
+    username: str = _row("", _email, label="Gmail address (IMAP)", required=True)
+    password: str = _row("", _app_password, label="Gmail App Password (IMAP)", secret=True, required=True)
+
+
+@dataclass
+class AppConfig:
+    """The whole configuration, secrets in plain text (and left out of its repr).
+
+    `agents` always has the seven of AGENT_NAMES. "" as a path stands for the default
+    place under the base directory: see ConfigManager.get_db_path and ensure_dirs.
+    """
+
+    agents: dict[str, AgentConfig] = _part(lambda: {name: AgentConfig() for name in AGENT_NAMES})
+    smtp: SmtpConfig = _part(SmtpConfig)
+    imap: ImapConfig = _part(ImapConfig)
+    max_retries: int = _row(3, _whole_number(0, 100))
+    backoff_strategy: str = _row("exponential", _one_of("exponential", "linear", "constant"))
+    llm_fallback_chain: list[str] = _row(["claude", "openai", "ollama"], _list_of_names)
+    db_path: str = _row("", _text, place="outreach.db")
+    log_dir: str = _row("", _text, place="logs")
+    resume_dir: str = _row("", _text, place="resume")
+    venues_dir: str = _row("", _text, place="venues")
+    mailing_address: str = _row(
+        "",
+        _lines,
+        label="Mailing address",
+        question="Physical mailing address (required for CAN-SPAM):",
+        variable="MAILING_ADDRESS",
+    )
+    anthropic_api_key: str = _row(
+        "",
+        _api_key("sk-ant-"),
+        label="Anthropic API key",
+        question="Anthropic API key",
+        variable="ANTHROPIC_API_KEY",
+        page="https://console.anthropic.com/settings/keys",
+        secret=True,
+        provider=ANTHROPIC,
+    )
+    openai_api_key: str = _row(
+        "",
+        _api_key("sk-", unlike="sk-ant-", owner="Anthropic"),
+        label="OpenAI API key",
+        question="OpenAI API key",
+        variable="OPENAI_API_KEY",
+        page="https://platform.openai.com/api-keys",
+        secret=True,
+        provider=OPENAI,
+    )
+
+    def __post_init__(self) -> None:
+        # What load() found, by name, so that save() writes only what was changed since.
+        self._loaded: dict[str, Any] = {}
+
+
+def _rows_of(schema: type, *path: str) -> Iterator[Field]:
+    """The rows of a class of the schema that stands at *path*."""
+    for name, row in vars(schema).items():
+        if isinstance(row, Field):
+            yield _placed(row, *path, name)
+
+
+def _placed(row: Field, *path: str) -> Field:
+    row = copy(row)
+    row.path, row.name, row.label = path, ".".join(path), row.label.format(*path[-2:])
+    return row
+
+
+def _agent_row(agent: str) -> Field:
+    return _placed(AGENT_MODEL, "agents", agent, "model")
+
+
+AGENT_MODEL: Field = vars(AgentConfig)["model"]
+#: The table: every field that all configurations have, by its dotted name, in the order of the file.
+FIELDS: dict[str, Field] = {
+    row.name: row
+    for row in (
+        *map(_agent_row, AGENT_NAMES),
+        *_rows_of(SmtpConfig, "smtp"),
+        *_rows_of(ImapConfig, "imap"),
+        *_rows_of(AppConfig),
+    )
+}
+SECRETS = tuple(row for row in FIELDS.values() if row.secret)
+SCHEMA = [AgentConfig, SmtpConfig, ImapConfig, AppConfig]
+
+
+def _make_dataclasses() -> None:
+    """Make dataclasses of the schema: at import, or when the program itself first needs a whole configuration."""
+    import dataclasses
+
+    while SCHEMA:
+        schema = SCHEMA.pop(0)
+        for name, row in list(vars(schema).items()):
+            if isinstance(row, Field):
+                factory: Callable[[], Any] = functools.partial(copy, row.default)  # a list must be copied
+                setattr(schema, name, dataclasses.field(default_factory=factory, repr=not row.secret))
+            elif isinstance(row, functools.partial):
+                setattr(schema, name, dataclasses.field(default_factory=row))
+        del schema.__init__  # type: ignore[misc]
+        dataclasses.dataclass(schema)
+
+
+if __name__ != "__main__":
+    _make_dataclasses()
+
+
+def _is_model(row: Field) -> bool:
+    return row.path[0] == "agents"
+
+
+def _provider_of(model: str) -> Provider | None:
+    """The known provider of a LiteLLM model string, or None."""
+    before, slash, _ = model.partition("/")
+    for provider in PROVIDERS:
+        if before in (provider.name, *provider.also) if slash else provider.bare and re.match(provider.bare, model):
+            return provider
+    return None
+
+
+# =====================================================================================
+# Encryption
+# =====================================================================================
+
+_fernets: dict[bytes, Fernet] = {}
+_derivation = threading.Lock()
+
+
+def _fernet_class() -> type[Fernet]:
+    try:
+        from cryptography.fernet import Fernet
+    except ImportError:
+        install = f'{sys.executable or "python"} -m pip install "cryptography>=44"'
+        raise ConfigError(f"the package cryptography is not installed; install it: {install}") from None
+    return Fernet
+
+
+def _derive(machine_key: bytes) -> Fernet:
+    """The Fernet of a machine key, derived once in a process however many threads ask for it."""
+    with _derivation:
+        if machine_key not in _fernets:
+            fernet_class = _fernet_class()
+            from base64 import urlsafe_b64encode
+
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+            kdf = PBKDF2HMAC(SHA256(), length=32, salt=KDF_SALT, iterations=KDF_ITERATIONS)
+            _fernets[machine_key] = fernet_class(urlsafe_b64encode(kdf.derive(machine_key)))
+        return _fernets[machine_key]
+
+
+def _encrypt(plaintext: str, machine_key: bytes) -> str:
+    _mask(plaintext)
+    return _derive(machine_key).encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
+
+
+def _decrypt(token: str, machine_keys: Sequence[bytes]) -> str | None:
+    """The text in *token*, or None if no key of *machine_keys* opens it."""
+    for fernet in map(_derive, machine_keys):
+        from cryptography.fernet import InvalidToken
+
+        with contextlib.suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
+            plaintext = fernet.decrypt(token).decode("utf-8", "surrogatepass")
+            _mask(plaintext)
+            return plaintext
+    return None
+
+
+def get_fernet(base_dir: str | os.PathLike[str] | None = None) -> Fernet:
+    """Return the Fernet of the machine key in *base_dir* (by default, the base directory).
+
+    As it can encrypt, a machine key is made where there is none. Raises ConfigError if the
+    machine key is damaged, or is missing although the configuration holds secrets made with it.
+    """
+    return _derive(_machine_key_of(_base_directory(base_dir)))
+
+
+def encrypt_secret(plaintext: str, base_dir: str | os.PathLike[str] | None = None) -> str:
+    """Encrypt any text with the machine key in *base_dir*, which is made if there is none.
+
+    Returns a bare Fernet token, without the mark that it has in config.json. Raises
+    ConfigError as get_fernet does.
+    """
+    return _encrypt(plaintext, _machine_key_of(_base_directory(base_dir)))
+
+
+def decrypt_secret(token: str, base_dir: str | os.PathLike[str] | None = None) -> str:
+    """Return the text in a token of encrypt_secret. Never makes a machine key.
+
+    Raises ConfigError if there is no machine key in *base_dir* or the token was not made with it.
+    """
+    base = _base_directory(base_dir)
+    machine_keys: tuple[bytes, ...] = ()
+    plaintext = None
+    while plaintext is None and machine_keys != (machine_keys := _machine_keys(base)):  # it may have been rotated
+        plaintext = _decrypt(token, machine_keys)
+    if plaintext is None:
+        raise ConfigError(
+            _why_unreadable(base, machine_keys), hint=f"restore the machine key as {join(base, KEY_FILE)}"
+        )
+    return plaintext
+
+
+def _why_unreadable(base: str, machine_keys: Sequence[bytes]) -> str:
+    if not machine_keys:
+        return f"cannot be decrypted: the machine key {join(base, KEY_FILE)} is missing"
+    return f"cannot be decrypted: made with another machine key than {join(base, KEY_FILE)}, or damaged"
+
+
+# The machine key ---------------------------------------------------------------------
+
+
+def _read_key(path: str) -> bytes | None:
+    machine_key = _read_file(path)
+    if machine_key is not None and len(machine_key) != MACHINE_KEY_BYTES:
+        raise ConfigError(
+            f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(machine_key)}",
+            hint=f"restore it from a copy; or move it away and run {_program('setup')} to enter the secrets again",
+        )
+    return machine_key
+
+
+def _machine_keys(base: str) -> tuple[bytes, ...]:
+    """The keys that may open a secret: the machine key, if there is one, and during a rotation the next one too."""
+    found = [_read_key(join(base, name)) for name in (KEY_FILE, NEXT_KEY_FILE)]
+    return tuple(machine_key for machine_key in found if machine_key is not None)
+
+
+def _machine_key_of(base: str) -> bytes:
+    """The machine key, made if there is none."""
+    machine_keys = _machine_keys(base)
+    if machine_keys:
+        return machine_keys[0]
+    with _locked(base):
+        return _machine_key_for_encryption(base)
+
+
+def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
+    """The machine key, made if there is none. The caller holds the lock.
+
+    Where secrets are stored whose key is gone, a new key would hide that: it is made
+    only in *setup*, which asks for those secrets again.
+    """
+    machine_keys = _machine_keys(base)
+    if machine_keys:
+        return machine_keys[0]
+    if not setup and _tokens(_read_document(join(base, CONFIG_FILE))):
+        raise ConfigError(f"the machine key {join(base, KEY_FILE)} is missing", hint=_restore_hint(base))
+    machine_key = os.urandom(MACHINE_KEY_BYTES)
+    _write_file(join(base, KEY_FILE), machine_key)
+    _log().info("made the machine key %s", join(base, KEY_FILE))
+    return machine_key
+
+
+def _finish_rotation(base: str) -> None:
+    """End a rotation, as rotate_key or, if that was stopped, as whoever next holds the lock.
+
+    The configuration says how: if a secret in it needs the next key, that key becomes the
+    machine key; else the rotation had changed nothing yet, and the next key is dropped.
+    """
+    machine_key = _read_key(join(base, NEXT_KEY_FILE))
+    if machine_key is None:
+        return
+    tokens = _tokens(_read_document(join(base, CONFIG_FILE)))
+    with _blaming(join(base, KEY_FILE)):
+        if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens.values()):
+            os.replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
+        else:
+            os.unlink(join(base, NEXT_KEY_FILE))
+        _flush_directory(base)
+
+
+def _restore_hint(base: str) -> str:
+    again = f"run {_program('setup')} to enter the secrets again"
+    return f"restore {join(base, KEY_FILE)} from where the configuration came from, or {again}"
+
+
+# =====================================================================================
+# Storage
+# =====================================================================================
+
+CONFIG_FILE = "config.json"
+KEY_FILE = ".key"
+NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
+# All writing is done under one lock, so one name serves, and what a killed process left under it is known for that.
+TEMPORARY_FILE = ".writing.tmp"
+
+WHAT_TO_DO = {
+    errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EDQUOT: "free some space in your quota, then run the command again",
+    errno.EACCES: "check whom the file and its directory belong to, and their modes",
+    errno.EPERM: "check whom the file and its directory belong to, and their modes",
+    errno.EROFS: "make that file system writable, or choose another base directory with --base-dir",
+}
+
+
+def _base_directory(base_dir: str | os.PathLike[str] | None = None) -> str:
+    """The absolute base directory: *base_dir*, else what the variable says, else ~/.outreach-agent."""
+    chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent"))
+    if os.fspath(chosen).startswith("~"):
+        raise ConfigError(f"{chosen}: that home directory is not known", hint="set HOME, or give --base-dir DIR")
+    return os.path.abspath(chosen)
+
+
+@contextlib.contextmanager
+def _blaming(path: str) -> Iterator[None]:
+    """Turn an error of the operating system into a ConfigError that names *path*."""
+    try:
+        yield
+    except OSError as error:
+        hint = WHAT_TO_DO.get(error.errno or 0, "")
+        raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
+
+
+def _tighten(path: str, found: os.stat_result, mode: int) -> None:
+    """Take from *path* what others may do with it and say so."""
+    loose = stat.S_IMODE(found.st_mode)
+    if os.name == "nt" or not loose & 0o077:
+        return
+    try:
+        os.chmod(path, mode)
+    except OSError as error:
+        _log().warning("%s is open to other users (mode %04o) and cannot be tightened: %s", path, loose, error.strerror)
+    else:
+        _log().warning("%s was open to other users (mode %04o); it is now %04o", path, loose, mode)
+
+
+def _make_directory(path: str, ours: bool = True) -> None:
+    """Make *path*, and what is missing above it, for this user alone; tighten it if it is *ours*."""
+    with _blaming(path):
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            if dirname(path) != path:
+                _make_directory(dirname(path), ours=False)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+                os.chmod(path, 0o700)  # adds what an unusual umask took
+            found = os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{path}: not a directory", hint="move that file away, or choose another --base-dir")
+    if ours:
+        _refuse_shared(path, found)
+        _tighten(path, found, 0o700)
+
+
+def _refuse_shared(path: str, found: os.stat_result) -> None:
+    """Neither a public directory such as /tmp nor another user's may become the base directory."""
+    if found.st_mode & stat.S_ISVTX or path == dirname(path):
+        raise ConfigError(f"{path}: is shared by all users", hint="choose a directory of your own with --base-dir")
+    if sys.platform != "win32" and os.geteuid() not in (0, found.st_uid) and found.st_uid != 0:
+        raise ConfigError(f"{path}: belongs to another user", hint="choose a directory of your own with --base-dir")
+
+
+def _read_file(path: str) -> bytes | None:
+    """The content of a regular file, or None if there is none; it is tightened if others may read it."""
+    with _blaming(path):
+        try:
+            # Not blocking: a named pipe in its place must not stop the program.
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            return None
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise ConfigError(f"{path}: not a regular file", hint="move it away, then run the command again")
+        with open(descriptor, "rb") as file:
+            _tighten(path, found, 0o600)
+            return file.read()
+
+
+def _write_file(path: str, content: bytes) -> None:
+    """Replace *path* by *content*, atomically and durably. The caller holds the lock."""
+    path = os.path.realpath(path)  # a link stays, what it points to is replaced
+    temporary = join(dirname(path), TEMPORARY_FILE)
+    with _blaming(path):
+        _remove(temporary)
+        try:
+            with open(temporary, "xb", opener=_open_private) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove(temporary)
+            raise
+        _flush_directory(dirname(path))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open for open(): what is created is for this user alone from the first moment, under any umask."""
+    descriptor = os.open(path, flags, 0o600)
+    if os.name != "nt":
+        os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def _flush_directory(path: str) -> None:
+    if os.name == "nt":  # a directory cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(base: str) -> Iterator[None]:
+    """Hold the one lock of *base*, which is made if there is none: read, change and replace happen under it."""
+    _make_directory(base)
+    with _blaming(base):
+        # The directory itself is the lock where it can be: nothing is left behind.
+        lock = (
+            os.open(join(base, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            if os.name == "nt"
+            else os.open(base, os.O_RDONLY)
+        )
+    try:
+        with _blaming(base):
+            _wait_for(lock)
+            _remove(join(base, TEMPORARY_FILE))
+        _finish_rotation(base)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        while True:
+            with contextlib.suppress(OSError):  # it gives up after ten seconds
+                msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
+                return
+    else:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+# JSON --------------------------------------------------------------------------------
+
+
+def _read_document(path: str) -> dict[str, Any]:
+    """The object in a configuration file; the empty one if there is no file."""
+    content = _read_file(path)
+    if content is None:
+        return {}
+    twice: dict[int, tuple[dict[str, Any], str]] = {}
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice[id(built)] = built, next(name for name in built if names.count(name) > 1)
+        return built
+
+    def refuse(number: str) -> Any:
+        raise ValueError(f"{number} is not a number of JSON")
+
+    def finite(number: str) -> float:
+        return float(number) if abs(float(number)) < float("inf") else refuse("one beyond the range of numbers")
+
+    try:
+        document = json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=build, parse_constant=refuse, parse_float=finite
+        )
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text: byte {error.start + 1}"
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno} column {error.colno}: {error.msg}"
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError as error:
+        problem = f"a number that cannot be read: {error}"
+    else:
+        if not isinstance(document, dict):
+            problem = f"expected an object, found {_found(document)}"
+        elif twice:
+            problem = "; ".join(f"{place} stands there twice" for place in _places(document, twice))
+        else:
+            return document
+    raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program('setup')}")
+
+
+def _places(document: Any, twice: Mapping[int, tuple[Any, str]]) -> Iterator[str]:
+    """Where in *document* the objects stand that name something twice, with that name."""
+    remaining: list[tuple[str, Any]] = [("", document)]
+    while remaining:
+        place, node = remaining.pop()
+        if id(node) in twice:
+            yield place + twice[id(node)][1]
+        parts: Iterable[tuple[Any, Any]] = ()
+        if isinstance(node, dict):
+            parts = node.items()
+        elif isinstance(node, list):
+            parts = enumerate(node)
+        remaining.extend((f"{place}{name}.", part) for name, part in parts)
+
+
+def _serialize(document: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ConfigError("the configuration is nested too deeply") from None
+    # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def _found(value: object) -> str:
+    """How a message names a value that was found."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+# Values ------------------------------------------------------------------------------
+
+
+@dataclass
+class Value:
+    """What a configuration says of one field."""
+
+    row: Field
+    value: Any  # checked, a secret in plain text; the default where there is none
+    status: str  # configured, default, missing, invalid or unreadable
+    problem: str = ""
+    in_the_open: bool = False  # a secret that stands in plain text
+
+
+def _rows(document: Mapping[str, Any]) -> Iterator[Field]:
+    """The table for this document: further agents than the seven are configured as they are."""
+    yield from FIELDS.values()
+    agents = document.get("agents")
+    for name, agent in agents.items() if isinstance(agents, dict) else ():
+        if name not in AGENT_NAMES and isinstance(agent, dict) and "model" in agent:
+            yield _agent_row(name)
+
+
+def _is_default(row: Field, value: object) -> bool:
+    return type(value) is type(row.default) and value == row.default  # to Python, 3.0 and True are numbers like 3 and 1
+
+
+def _examine(row: Field, document: Mapping[str, Any], machine_keys: Sequence[bytes], base: str) -> Value:
+    stored: Any = document
+    for depth, name in enumerate(row.path):
+        if not isinstance(stored, dict):
+            place = ".".join(row.path[:depth])
+            return Value(row, row.default, "invalid", f"{place}: expected an object, found {_found(stored)}")
+        if name not in stored:
+            return Value(row, row.default, "missing" if row.default == "" else "default")
+        stored = stored[name]
+    if _is_default(row, stored):
+        status = "missing" if row.default == "" else "configured" if _is_model(row) else "default"
+        return Value(row, row.default, status)
+    plaintext = stored
+    if row.secret and isinstance(stored, str):
+        if stored.startswith(SECRET_MARK):
+            plaintext = _decrypt(stored[len(SECRET_MARK) :], machine_keys)
+            if plaintext is None:
+                return Value(row, "", "unreadable", f"{row.name}: {_why_unreadable(base, machine_keys)}")
+        _mask(plaintext)
+    try:
+        return Value(row, row.check(plaintext), "configured", in_the_open=row.secret and plaintext is stored)
+    except ValueError as error:
+        found = "" if row.secret else f", found {_found(stored)}"
+        return Value(row, row.default, "invalid", f"{row.name}: {error}{found}")
+
+
+def _stored(document: Any, row: Field) -> Any:
+    """What the document holds for a field, or None."""
+    for name in row.path:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _tokens(document: Mapping[str, Any]) -> dict[str, str]:
+    """The token of every encrypted secret, by the name of its field."""
+    stored = {row.name: _stored(document, row) for row in SECRETS}
+    return {
+        name: text[len(SECRET_MARK) :]
+        for name, text in stored.items()
+        if isinstance(text, str) and text.startswith(SECRET_MARK)
+    }
+
+
+def _plain_secrets(document: Mapping[str, Any]) -> dict[str, str]:
+    """Every secret that stands in plain text, edited by hand, by the name of its field."""
+    stored = {row.name: _stored(document, row) for row in SECRETS}
+    return {
+        name: text
+        for name, text in stored.items()
+        if isinstance(text, str) and text and not text.startswith(SECRET_MARK)
+    }
+
+
+def _put(document: dict[str, Any], row: Field, stored: object) -> None:
+    node: Any = document
+    for depth, name in enumerate(row.path[:-1], 1):
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            place = ".".join(row.path[:depth])
+            raise ConfigError(f"{place}: expected an object, found {_found(node)}", hint="mend it in an editor")
+    node[row.path[-1]] = stored
+
+
+def _from_text(row: Field, text: str) -> Any:
+    """The value that a person, a variable or a pipe gives as text, checked; ValueError says what was expected."""
+    if isinstance(row.default, int):
+        with contextlib.suppress(ValueError):
+            return row.check(int(text.strip(BLANKS)))
+        return row.check(text)
+    if isinstance(row.default, list):
+        return row.check([name for name in re.split(r"[\s,]+", text) if name])
+    return row.check(text)
+
+
+class ConfigManager:
+    """Reads and writes the configuration in one base directory.
+
+    *base_dir* is the base directory; by default the one that the variable
+    JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. Making a manager touches no file.
+    Every method raises ConfigError for what cannot be read, is invalid, or cannot be written.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
+        self._base = _base_directory(base_dir)
+        self._config = join(self._base, CONFIG_FILE)
+        self._kept = False  # whether what cannot be read any more has been copied
+        self._warned: set[str] = set()  # the secrets in plain text that have been spoken of
+
+    @property
+    def base_dir(self) -> Path:
+        """The absolute path of the base directory."""
+        return _as_path(self._base)
+
+    @property
+    def config_path(self) -> Path:
+        """The absolute path of the configuration file."""
+        return _as_path(self._config)
+
+    def ensure_dirs(self) -> None:
+        """Make the base directory and those of logs, resumes and venues, for this user alone (mode 0700)."""
+        _make_directory(self._base)
+        for name in ("log_dir", "resume_dir", "venues_dir"):
+            directory = self.place(name)
+            _make_directory(directory, ours=directory.startswith(join(self._base, "")))
+
+    def get_db_path(self) -> Path:
+        """Return the absolute path of the agents' database; a `db_path` in the configuration wins."""
+        return _as_path(self.place("db_path"))
+
+    def load(self) -> AppConfig:
+        """Return the configuration, secrets in plain text; the defaults if there is no file. Creates nothing.
+
+        Raises ConfigError with every problem of the file, each with its place.
+        """
+        _make_dataclasses()
+        values = self.examine()
+        problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
+        if problems:
+            raise ConfigError(*problems, hint=self.hint_for(values.values()))
+        config = AppConfig()
+        for value in values.values():
+            *parents, last = value.row.path
+            if _is_model(value.row):
+                config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
+            else:
+                setattr(functools.reduce(getattr, parents, config), last, value.value)
+        config._loaded = {name: copy(value.value) for name, value in values.items()}
+        return config
+
+    def load_or_create(self) -> AppConfig:
+        """Return the configuration as load() does, after storing the defaults if there is no file yet."""
+        config = self.load()
+        if not exists(self._config):
+            self.save(config)
+        return config
+
+    def save(self, config: AppConfig) -> None:
+        """Store *config*, its secrets encrypted.
+
+        Of a configuration that load() gave, only what was changed since is written, so that
+        nothing is lost that another process wrote meanwhile. Keys of the file that this version
+        does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
+        """
+        rows = [*map(_agent_row, config.agents), *(row for row in FIELDS.values() if not _is_model(row))]
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for row in rows:
+            value = config.agents[row.path[1]].model if _is_model(row) else functools.reduce(getattr, row.path, config)
+            try:
+                values[row.name] = value if _is_default(row, value) else row.check(value)
+            except ValueError as error:
+                problems.append(f"{row.name}: {error}" + ("" if row.secret else f", found {_found(value)}"))
+        if problems:
+            raise ConfigError(*problems)
+        known = config._loaded if exists(self._config) else {}
+        self.update(
+            [(row, values[row.name]) for row in rows if row.name not in known or known[row.name] != values[row.name]]
+        )
+        config._loaded = {name: copy(value) for name, value in values.items()}
+
+    def get(self, name: str) -> Any:
+        """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
+        document, machine_keys = self._read(with_keys=name in FIELDS and FIELDS[name].secret)
+        row = self.row(name, document)
+        value = _examine(row, document, machine_keys, self._base)
+        if value.problem:
+            raise ConfigError(value.problem, hint=self.hint_for([value]))
+        return value.value
+
+    def set(self, name: str, value: Any) -> None:
+        """Check one value and store it at once; text is taken for a number or a list too.
+
+        Raises ConfigError for an unknown name (with the nearest) and for an invalid value.
+        """
+        row = self.find(name)
+        try:
+            checked = _from_text(row, value) if isinstance(value, str) else row.check(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        self.update([(row, checked)])
+
+    # What follows serves the commands below and is no promise to other programs.
+
+    def place(self, name: str) -> str:
+        """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
+        return join(self._base, expanduser(self.get(name) or FIELDS[name].place))
+
+    def find(self, name: str) -> Field:
+        """The row of the table with this dotted name, as row() gives it for the file as it is."""
+        return self.row(name, self._read(with_keys=False)[0])
+
+    def get_or_none(self, name: str) -> Any:
+        """One value as get() gives it, or None if it is not valid."""
+        with contextlib.suppress(ConfigError):
+            return self.get(name)
+        return None
+
+    def row(self, name: str, document: Mapping[str, Any]) -> Field:
+        """The row of the table with this dotted name; UsageError with the nearest if there is none."""
+        if name in FIELDS:
+            return FIELDS[name]
+        rows = {row.name: row for row in _rows(document)}
+        if name in rows:
+            return rows[name]
+        import difflib
+
+        near = difflib.get_close_matches(name, rows, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "the names are: " + ", ".join(FIELDS)
+        raise UsageError(f"{_found(name)} is not the name of a value", hint=hint)
+
+    def examine(self) -> dict[str, Value]:
+        """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
+        document, machine_keys = self._read()
+        values = {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
+        for value in values.values():
+            if value.in_the_open and value.row.name not in self._warned:
+                self._warned.add(value.row.name)
+                _log().warning("%s stands in plain text; it is encrypted at the next write", value.row.name)
+        return values
+
+    def update(
+        self,
+        changed: Iterable[tuple[Field, Any]],
+        *,
+        setup: bool = False,
+        complete: bool = False,
+        only_stored: bool = False,
+    ) -> None:
+        """Store checked values in one step under the lock, and encrypt what stands in plain text.
+
+        In *setup*, secrets that cannot be read do not stop it: a copy of the old file is kept.
+        *complete* stores the default of every field that is not in the file; *only_stored*
+        passes over changes to fields that are not in it.
+        """
+        with _locked(self._base):
+            document, machine_keys = self._read()
+            before = _serialize(document)
+            if only_stored:
+                changed = [(row, value) for row, value in changed if _stored(document, row) is not None]
+            tokens = _tokens(document)
+            changed = [*((FIELDS[name], text) for name, text in _plain_secrets(document).items()), *changed]
+            if complete or (changed and not document):
+                document.setdefault("agents", {})
+                # A new file has every field but the models: to choose those is for setup, or for the caller.
+                rows = [row for row in FIELDS.values() if complete or not _is_model(row)]
+                changed = [*((row, row.default) for row in rows if _stored(document, row) is None), *changed]
+            for row, value in changed:
+                if not row.secret or not value:
+                    _put(document, row, value)
+                elif row.name not in tokens or _decrypt(tokens[row.name], machine_keys) != value:
+                    machine_key = _machine_key_for_encryption(self._base, setup)
+                    _put(document, row, SECRET_MARK + _encrypt(value, machine_key))
+            after = _serialize(document)
+            if after == before:
+                return
+            if setup and any(_decrypt(token, machine_keys) is None for token in tokens.values()):
+                self._keep_copy()
+            _write_file(self._config, after)
+        _log().info("stored the configuration %s", self._config)
+
+    def rotate_key(self) -> int:
+        """Make a new machine key and encrypt every secret with it; return how many there are.
+
+        The next key is stored beside the present one, then the secrets, then the next key
+        becomes the machine key: wherever that stops, one of the two opens every secret.
+        """
+        with _locked(self._base):
+            document, machine_keys = self._read()
+            if not exists(join(self._base, KEY_FILE)):
+                hint = _restore_hint(self._base) if _tokens(document) else f"run {_program('setup')} first"
+                raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
+            plaintexts: dict[str, str | None] = dict(_plain_secrets(document))
+            plaintexts |= {name: _decrypt(token, machine_keys) for name, token in _tokens(document).items()}
+            unreadable = [name for name, plaintext in plaintexts.items() if plaintext is None]
+            if unreadable:
+                why = _why_unreadable(self._base, machine_keys)
+                raise ConfigError(*(f"{name}: {why}" for name in unreadable), hint=_restore_hint(self._base))
+            machine_key = os.urandom(MACHINE_KEY_BYTES)
+            _write_file(join(self._base, NEXT_KEY_FILE), machine_key)
+            try:
+                for name, plaintext in plaintexts.items():
+                    _put(document, FIELDS[name], SECRET_MARK + _encrypt(plaintext or "", machine_key))
+                if plaintexts:
+                    _write_file(self._config, _serialize(document))
+            finally:
+                _finish_rotation(self._base)
+        _log().info("made a new machine key %s", join(self._base, KEY_FILE))
+        return len(plaintexts)
+
+    def _keep_copy(self) -> None:
+        if self._kept:
+            return
+        moment = time.time()
+        while exists(kept := f"{self._config}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(moment))}.bak"):
+            moment += 1
+        _write_file(kept, _read_file(self._config) or b"")
+        self._kept = True
+        _log().warning("the old configuration is kept as %s", kept)
+
+    def _read(self, with_keys: bool = True) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+        """The document and, if it holds secrets, the keys for them, of one moment: readers take no lock."""
+        document = _read_document(self._config)
+        if not with_keys or not _tokens(document):
+            return document, ()
+        machine_keys = _machine_keys(self._base)
+        while True:
+            document = _read_document(self._config)
+            before, machine_keys = machine_keys, _machine_keys(self._base)
+            if before == machine_keys:
+                return document, machine_keys
+
+    def hint_for(self, values: Iterable[Value]) -> str:
+        if any(value.status == "unreadable" for value in values):
+            return _restore_hint(self._base)
+        return f"mend it with {_program('set')}, or in an editor: {self._config}"
+
+
+def _as_path(path: str) -> Path:
+    from pathlib import Path
+
+    return Path(path)
+
+
+# =====================================================================================
+# Logging
+# =====================================================================================
+
+_masked: set[str] = set()
+_mask_pattern = re.compile(r"(?!)")  # matches nothing
+_start_logging_once: Callable[[], None] | None = None
+_starting_logging = threading.RLock()
+
+
+def _mask(secret: str) -> None:
+    """From now on *secret* leaves the program only as asterisks, also as repr, JSON or bytes show it."""
+    global _mask_pattern
+    if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
+        return
+    shown = {secret, repr(secret)[1:-1], repr(secret.encode("utf-8", "backslashreplace"))[2:-1]}
+    for text in (secret, repr(secret)[1:-1]):
+        shown |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    _masked.update(shown)
+    _mask_pattern = re.compile("|".join(map(re.escape, sorted(_masked, key=len, reverse=True))))
+
+
+def _safe(value: Any) -> Any:
+    """*value* as JSON can hold it, every known secret in it masked."""
+    if isinstance(value, str):
+        return _mask_pattern.sub("********", value)
+    if value is None or isinstance(value, int) or (isinstance(value, float) and abs(value) < float("inf")):
+        return value
+    if isinstance(value, Mapping):
+        return {_safe(str(name)): _safe(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_safe(part) for part in value]
+    return _safe(repr(value))
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger *name*; what it says goes where configure_logging says."""
+    import logging
+
+    return logging.getLogger(name)
+
+
+def _log() -> logging.Logger:
+    """The logger of this module. In the program, logging starts with its first use: most commands need none."""
+    global _start_logging_once
+    with _starting_logging:
+        start, _start_logging_once = _start_logging_once, None
+        if start:
+            start()
+    return get_logger("job_hunter")
+
+
+def _log_directory(base: str) -> str:
+    """Where the logs of this base directory go, which can be told even if the configuration cannot be read."""
+    try:
+        return ConfigManager(base).place("log_dir")
+    except ConfigError:
+        return join(base, FIELDS["log_dir"].place)
+
+
+def _log_path(directory: str) -> str:
+    return join(directory, f"run-{time.strftime('%Y-%m-%d')}.log")
+
+
+def configure_logging(base_dir: str | os.PathLike[str] | None = None, verbosity: int = 0) -> None:
+    """Send the log of this process to the log file of the day and to standard error.
+
+    The file, `logs/run-YYYY-MM-DD.log` under *base_dir*, gets everything from DEBUG up as one
+    JSON object a line; it is made when there is something to log. Standard error gets
+    WARNING and up; with *verbosity* 1 INFO too, with 2 DEBUG too. Secrets that this process
+    read, encrypted or decrypted are masked in both, whichever library logs them.
+    Called again, it replaces what it set up before.
+    """
+    _start_logging(_base_directory(base_dir), verbosity)
+
+
+def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> None:
+    import logging
+    import logging.handlers
+
+    ordinary = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    class JsonLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            zone = self.formatTime(record, "%z")  # as +0100
+            moment = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{record.msecs:03.0f}{zone[:3]}:{zone[3:]}"
+            line: dict[str, Any] = {"timestamp": moment, "level": record.levelname}
+            line |= {"logger": _safe(record.name), "event": _safe(record.getMessage())}
+            for name in vars(record).keys() - ordinary:
+                try:
+                    line[f"{name}_" if name in line else name] = _safe(vars(record)[name])
+                except Exception:
+                    line[name] = "<unprintable>"
+            if record.exc_info:
+                line["exception"] = _safe(self.formatException(record.exc_info))
+            if record.stack_info:
+                line["stack"] = _safe(record.stack_info)
+            return json.dumps(line, ensure_ascii=False)
+
+    class RunLog(logging.handlers.RotatingFileHandler):
+        """The file of the day, for this user alone; its directory never holds more than LOG_FILES of them."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if self.baseFilename != _log_path(directory):
+                if self.stream:
+                    self.stream.close()
+                self.stream = None  # the base class opens it when it is needed
+                self.baseFilename = _log_path(directory)
+            super().emit(record)
+
+        def _open(self) -> Any:
+            if not os.path.isdir(directory):
+                ConfigManager(base).ensure_dirs()
+            others = [path for _, path in _run_logs(directory) if path != self.baseFilename]
+            for path in others[: 1 - LOG_FILES]:
+                _remove(path)
+            return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_open_private)
+
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+            error = sys.exc_info()[1]
+            if isinstance(error, (OSError, ConfigError)):
+                self.setLevel(logging.CRITICAL + 1)  # one warning is enough: the next record would fail too
+                _tell(f"warning: cannot write the log {self.baseFilename}: {error}")
+            else:
+                _tell(f"warning: cannot log what {record.name} says: {error}")
+
+    class Terminal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with contextlib.suppress(Exception):  # what cannot be formatted, the log file speaks of
+                _tell(f"{record.levelname.lower()}: {record.getMessage()}")
+
+    directory = _log_directory(base)
+    file = RunLog(_log_path(directory), maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, delay=True)
+    file.setFormatter(JsonLine())
+    file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
+    terminal = Terminal()
+    terminal.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if handler.get_name() == LOG_HANDLER:
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(logging.DEBUG)
+    for handler in (file, terminal):
+        handler.set_name(LOG_HANDLER)
+        root.addHandler(handler)
+    for found, path in _run_logs(directory):
+        _tighten(path, found, 0o600)
+
+
+def _run_logs(directory: str) -> list[tuple[os.stat_result, str]]:
+    """The run logs in *directory*, those first that were written longest ago."""
+    logs = []
+    with contextlib.suppress(OSError):  # there is no such directory, or another process drops one of them just now
+        for entry in os.scandir(directory):
+            if re.fullmatch(r"run-\d{4}-\d\d-\d\d\.log(\.\d+)?", entry.name):
+                logs.append((entry.stat(), entry.path))
+    return sorted(logs, key=lambda log: log[0].st_mtime)
+
+
+# =====================================================================================
+# Output
+# =====================================================================================
+
+# The rules of what is printed:
+# - Standard output carries what was asked for: the summary, a value. All else, questions too, is standard error.
+# - Every line is masked, its control characters are shown as escapes, and it fits the encoding of the stream.
+# - An error is "[Command] what is wrong"; where a person can do something about it, "hint: what to do" follows.
+
+
+def _print(text: str) -> None:
+    """Print on standard output, masked."""
+    _write(_safe(text), sys.stdout)
+
+
+def _tell(text: str) -> None:
+    """Print on standard error, masked; if that is gone, nobody is there to be told."""
+    with contextlib.suppress(OSError):
+        _write(_safe(text), sys.stderr)
+
+
+def _write(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # the program was started with that stream closed
+        return
+    stream.write("\n".join(_printable(line, stream) for line in text.split("\n")) + "\n")
+    stream.flush()
+
+
+def _printable(line: str, stream: TextIO | None) -> str:
+    """*line* with everything as an escape that would move the cursor or that *stream* cannot encode."""
+    if line.isascii() and line.isprintable():
+        return line
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in line
+    )
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _width(text: str) -> int:
+    """The number of columns that *text* takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    return sum(
+        0 if category(character) in ("Mn", "Me") else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _program(command: str = "") -> str:
+    """How to run this program, as a person types it."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return f"{name if name.startswith('job-hunter') else 'python job_hunter.py'} {command}".rstrip()
+
+
+def _summary(values: Mapping[str, Value], asked: Iterable[str] | None = None) -> list[dict[str, str]]:
+    """The lines of the summary; after setup, *asked* has the names of what was asked for this time."""
+    lines = []
+    for value in sorted(values.values(), key=lambda value: _rank(value.row)):
+        row = value.row
+        if not row.label or (_is_twin(row) and _same_as_primary(value, values)):
+            continue
+        status, shown = value.status, _shown(value)
+        port = values.get(f"{row.path[0]}.port") if row.path[-1] == "host" else None
+        if port:
+            status = next(word for word in ("invalid", "configured", "default") if word in (status, port.status))
+            shown = f"{shown}:{port.value}"
+        if status == "missing" and row.provider and not _is_needed(row, values):
+            status = "not needed"
+        if status == "configured" and asked is not None and row.name not in asked:
+            status = "[already configured]"
+        lines.append({"name": row.name, "service": row.label, "status": status, "value": shown})
+    return lines
+
+
+def _rank(row: Field) -> int:
+    """The order of questions and of the summary: the mail account, models, keys, the address, the servers."""
+    return 0 if row.required else 1 if _is_model(row) else 2 if row.provider else 3 if row.question else 4
+
+
+def _is_twin(row: Field) -> bool:
+    return any(primary.twin == row.name for primary in FIELDS.values())
+
+
+def _same_as_primary(value: Value, values: Mapping[str, Value]) -> bool:
+    primary = next(values[row.name] for row in FIELDS.values() if row.twin == value.row.name)
+    return (primary.value, primary.status) == (value.value, value.status)
+
+
+def _shown(value: Value) -> str:
+    if value.status in ("missing", "invalid", "unreadable"):
+        return ""
+    if value.row.secret:
+        return "********" + (value.value[-4:] if len(value.value) >= LAST_FOUR_FROM else "")
+    return str(value.value).replace("\n", ", ")
+
+
+def _print_table(lines: Sequence[Mapping[str, str]]) -> None:
+    """Print the summary in columns; on a terminal that is too narrow for them, in blocks."""
+    rows = [["Service", "Status", "Value"]]
+    for line in lines:
+        rows.append([_printable(_safe(line[cell]), sys.stdout) for cell in ("service", "status", "value")])
+    widths = [max(_width(row[column]) for row in rows) for column in range(3)]
+    screen = _screen_width()
+    if screen and sum(widths) + 4 > screen:
+        for service, *cells in rows[1:]:
+            _print(service)
+            for piece in (piece for cell in cells for piece in _pieces(cell, screen - 2)):
+                _print(f"  {piece}")
+        return
+    rows.insert(1, ["-" * width for width in widths])
+    for row in rows:
+        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        _print("  ".join(cells).rstrip())
+
+
+def _screen_width() -> int:
+    """The columns of the terminal that standard output is, or 0."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return 0
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
+def _pieces(text: str, width: int) -> Iterator[str]:
+    """*text* in pieces of at most *width* columns."""
+    piece = ""
+    for character in text:
+        if piece and _width(piece + character) > width:
+            yield piece
+            piece = ""
+        piece += character
+    if piece:
+        yield piece
+
+
+def _print_summary(manager: ConfigManager, values: Mapping[str, Value], asked: Iterable[str] | None = None) -> None:
+    _print_table(_summary(values, asked))
+    _print(f"\nConfiguration: {manager.config_path}")
+    database = values["db_path"]
+    _print(f"Database:      {database.problem or manager.place('db_path')}")
+    _print(f"Log:           {_log_path(_log_directory(manager._base))}")
+
+
+# =====================================================================================
+# The wizard
+# =====================================================================================
+
+
+def _used_providers(values: Mapping[str, Value]) -> dict[str, Provider]:
+    """The known providers of the agents' models, by name."""
+    models = [value.value for value in values.values() if _is_model(value.row)]
+    return {provider.name: provider for provider in map(_provider_of, models) if provider}
+
+
+def _is_needed(row: Field, values: Mapping[str, Value]) -> bool:
+    return row.required or (row.provider is not None and row.provider.name in _used_providers(values))
+
+
+def _is_answered(row: Field, values: Mapping[str, Value]) -> bool:
+    """Whether this field, and the one that the same answer fills, have a valid value."""
+    return all(values[name].status == "configured" for name in (row.name, row.twin) if name)
+
+
+def _ask_everything(manager: ConfigManager, args: argparse.Namespace) -> set[str]:
+    """Ask for what is missing or invalid, one question at a time, and store each answer as it is given.
+
+    Returns the names of the fields that were asked for.
+    """
+    asked: set[str] = set()
+    manager.update([], setup=True)  # encrypts at once what was written by hand in plain text
+    questions = sorted((row for row in FIELDS.values() if row.question), key=_rank)
+    for row in questions:
+        if row.required:
+            _ask_for(row, manager, args.reconfigure, asked)
+    _ask_for_models(manager, args, asked)
+    for row in questions:
+        if not row.required:
+            _ask_for(row, manager, args.reconfigure, asked)
+    return asked
+
+
+def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[str]) -> None:
+    values = manager.examine()
+    value = values[row.name]
+    needed = row.provider is None or _is_needed(row, values)
+    if _is_answered(row, values) and not (reconfigure and needed):
+        return
+    if not needed and value.status == "missing":
+        return
+    if row.page:
+        _tell(f"Make one at {row.page}")
+    keep = value.value if value.status == "configured" else None if needed else ""
+    answer = _ask(row, keep)
+    asked.add(row.name)
+    if answer != value.value or not _is_answered(row, values):
+        twin = [(FIELDS[row.twin], answer)] if row.twin else []
+        manager.update([(row, answer), *twin], setup=True)
+
+
+def _ask(row: Field, keep: Any) -> Any:
+    """One answer, checked. Enter gives *keep*, unless that is None."""
+    if row.secret:
+        enter = "; Enter keeps the present one" if keep else "; not needed now: Enter drops it" if keep == "" else ""
+        prompt = f"{row.question} (hidden{enter}): "
+    else:
+        shown = str(keep).replace("\n", ", ")
+        prompt = f"{row.question} [{shown}] " if keep else f"{row.question} "
+    while True:
+        try:
+            text = (_read_hidden if row.secret else _read_visible)(prompt).strip(BLANKS)
+            if not text and keep is not None:
+                return keep
+            return _accept(row, text)
+        except UnicodeDecodeError:
+            _tell("  Not accepted: expected text in the encoding of this terminal.")
+        except ValueError as error:
+            _tell(f"  Not accepted: {error}.")
+
+
+def _asked(row: Field, question: str) -> Field:
+    row = copy(row)
+    row.question = question
+    return row
+
+
+def _accept(row: Field, text: str) -> Any:
+    """The checked value of an answer or a variable; ValueError says what was expected."""
+    if not text:
+        raise ValueError("expected an answer")
+    value = _from_text(row, text)
+    if row.secret:
+        _mask(value)
+    doubt = row.doubt(value) if row.doubt else ""
+    if doubt:
+        _log().warning("%s: %s", row.label, doubt)
+    return value
+
+
+def _read_hidden(prompt: str) -> str:
+    """What is typed at a hidden prompt: never shown, whatever happens."""
+    import getpass
+    import warnings
+
+    _require_terminal()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            text = getpass.getpass(_printable(prompt, sys.stderr))
+        except getpass.GetPassWarning:
+            raise ConfigError("this terminal cannot hide what is typed", hint=_unattended_hint()) from None
+        except (EOFError, OSError):
+            raise _input_ended() from None
+    _mask(text)
+    _mask(text.strip(BLANKS))
+    return text
+
+
+def _read_visible(prompt: str) -> str:
+    """What is typed at a visible prompt, with the arrow keys where there is readline."""
+    _require_terminal()
+    with contextlib.suppress(ImportError):
+        import readline
+
+        readline.set_auto_history(False)
+    try:
+        if sys.stdout is not None and sys.stdout.isatty():
+            return input(_printable(prompt, sys.stdout))
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the summary alone
+            return input(_printable(prompt, sys.stderr))
+    except (EOFError, OSError):
+        raise _input_ended() from None
+
+
+def _require_terminal() -> None:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError("there is no terminal to ask questions at", hint=_unattended_hint())
+
+
+def _input_ended() -> ConfigError:
+    _tell("")
+    return ConfigError(
+        "the input ended before every question was answered; what was answered is kept", hint=_unattended_hint()
+    )
+
+
+def _unattended_hint() -> str:
+    variables = ", ".join(row.variable for row in FIELDS.values() if row.variable)
+    return f"without a terminal, run {_program('setup --non-interactive')} with these variables set: {variables}"
+
+
+# Models ------------------------------------------------------------------------------
+
+
+def _ask_for_models(manager: ConfigManager, args: argparse.Namespace, asked: set[str]) -> None:
+    values = manager.examine()
+    models = [value for value in values.values() if _is_model(value.row)]
+    given = _given_models(args)
+    answered = all(value.status == "configured" or value.row.name in given for value in models)
+    if not args.preset and (args.reconfigure or not answered):
+        asked.update(value.row.name for value in models)
+        choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
+        if choice == "custom":
+            for value in models:
+                question = _asked(value.row, f"Model for {value.row.path[1]}:")
+                manager.update([(value.row, _ask(question, keep=value.value))], setup=True)
+        given = _models_by_name(PRESETS.get(choice, {})) | given
+    manager.update([(FIELDS[name], model) for name, model in given.items()], setup=True)
+    asked.update(given)
+    _say_what_models_need(asked, manager.examine())
+
+
+def _given_models(args: argparse.Namespace) -> dict[str, str]:
+    """The models that --preset and --model give, by the name of their field."""
+    return _models_by_name({**PRESETS.get(args.preset, {}), **dict(args.model)})
+
+
+def _models_by_name(models: Mapping[str, str]) -> dict[str, str]:
+    return {f"agents.{agent}.model": model for agent, model in models.items()}
+
+
+def _ask_in_menu(keep: bool) -> str:
+    """The preset, or "custom"; "" to keep the present models, if *keep*."""
+    _tell("LLM setup:")
+    for number, line in enumerate(LLM_MENU.values(), 1):
+        _tell(f"  {number}. {line}")
+    names = list(LLM_MENU)
+    answers = {"": "" if keep else names[0], **{str(number): name for number, name in enumerate(names, 1)}}
+    answers.update((name, name) for name in names)
+    while True:
+        answer = _read_visible("Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
+        with contextlib.suppress(KeyError):
+            return answers[answer.strip(BLANKS).lower().rstrip(".")]
+        _tell(f"  Not accepted: expected a number from 1 to {len(names)}, or a name.")
+
+
+def _say_what_models_need(chosen: Iterable[str], values: Mapping[str, Value]) -> None:
+    """What the models need that were chosen (by the names of their fields), besides a key that is kept here."""
+    models = [values[name] for name in chosen if name in values and _is_model(values[name].row)]
+    providers = [_provider_of(value.value) for value in models]
+    for note in dict.fromkeys(provider.note for provider in providers if provider and provider.note):
+        _tell(note)
+    for value, provider in zip(models, providers, strict=True):
+        if provider is None:
+            agent = value.row.path[1]
+            _log().warning("%s: the key for %s must be in the environment of that agent", agent, value.value)
+
+
+# From the environment ----------------------------------------------------------------
+
+
+def _take_from_environment(manager: ConfigManager, args: argparse.Namespace) -> set[str]:
+    """Store what the variables hold, in one step; or say everything that is missing or invalid, and store nothing.
+
+    Returns the names of the fields that were stored.
+    """
+    before = manager.examine()
+    given = _given_models(args)
+    if not given and not any(_is_model(value.row) and value.status == "configured" for value in before.values()):
+        given = {name: FIELDS[name].default for name in FIELDS if _is_model(FIELDS[name])}
+    planned = before | {name: Value(FIELDS[name], model, "configured") for name, model in given.items()}
+    changed = [(FIELDS[name], model) for name, model in given.items()]
+    problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
+    for row in (row for row in FIELDS.values() if row.variable):
+        try:
+            answer = _answer_in_environment(row, planned, args.reconfigure)
+        except ValueError as error:
+            problems.append(f"{row.variable}: {error}")
+            continue
+        if answer is not None:
+            changed += [(FIELDS[name], answer) for name in (row.name, row.twin) if name]
+    if problems:
+        hint = f"set the variables (or NAME_FILE, naming a file), or run {_program('setup')} at a terminal"
+        raise ConfigError(*problems, hint=hint)
+    manager.update(changed, setup=True)
+    after = manager.examine()
+    _say_what_models_need(given, after)
+    for value in after.values():
+        if value.status == "missing" and value.row.question and not value.row.provider:
+            _log().warning("%s is not set: %s", value.row.variable, value.row.question.rstrip(":"))
+    return {row.name for row, _ in changed}
+
+
+def _answer_in_environment(row: Field, values: Mapping[str, Value], reconfigure: bool) -> Any:
+    """The value to store for *row*, or None for what is stored already; ValueError if it is missing or invalid."""
+    text = _variable(row)
+    value = values[row.name]
+    if text and (reconfigure or not _is_answered(row, values)):
+        return _accept(row, text)
+    if text and text != value.value and _from_text_or_none(row, text) != value.value:
+        _log().warning("%s differs from the stored value and is not used; --reconfigure uses it", row.variable)
+    if text or _is_answered(row, values):
+        return None
+    if value.status == "configured":  # only its twin is not
+        return value.value
+    if _is_needed(row, values) or value.problem:
+        raise ValueError("not set" + (f" ({value.status} as stored)" if value.problem else ""))
+    return None
+
+
+def _from_text_or_none(row: Field, text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        return _from_text(row, text)
+    return None
+
+
+def _variable(row: Field) -> str:
+    """What the variable of *row* holds, or the file that NAME_FILE names; "" if unset."""
+    text = os.environ.get(row.variable, "")
+    file = os.environ.get(f"{row.variable}_FILE", "")
+    if text and file:
+        raise ValueError(f"{row.variable}_FILE is set too; unset one of them")
+    if file:
+        try:
+            with open(file, encoding="utf-8-sig") as opened:
+                text = opened.read()
+        except OSError as error:
+            raise ValueError(f"cannot read {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"expected UTF-8 text in {file}") from None
+    text = text.strip(BLANKS)
+    if row.secret:
+        _mask(text)
+    return text
+
+
+# =====================================================================================
+# Trying the credentials
+# =====================================================================================
+
+
+class Refused(Exception):  # noqa: N818  # what it says of a service, as in the lines of check
+    """A service does not do what the configuration needs: one sentence a problem, with what to do about it."""
+
+
+Trial = Callable[[float], str]  # takes a time-out in seconds; gives what was proved, or raises
+
+
+def _trials(config: AppConfig) -> dict[str, Trial]:
+    """How to try every service that *config* uses, by its title."""
+    trials: dict[str, Trial] = {
+        f"SMTP {config.smtp.host}:{config.smtp.port}": functools.partial(_try_smtp, config.smtp),
+        f"IMAP {config.imap.host}:{config.imap.port}": functools.partial(_try_imap, config.imap),
+    }
+    models = {agent: config.agents[agent].model for agent in config.agents}
+    for provider in PROVIDERS:
+        used = {agent: model for agent, model in models.items() if _provider_of(model) is provider}
+        key = next((getattr(config, row.name) for row in SECRETS if row.provider is provider), "")
+        if used:
+            trials[provider.title] = functools.partial(_try_provider, provider, used, key)
+    return trials
+
+
+def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
+    import smtplib
+    import ssl
+
+    _need_login(smtp, "smtp")
+    context = ssl.create_default_context()
+    if smtp.port == 465:
+        server: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, "[127.0.0.1]", timeout=timeout, context=context)
+    else:
+        server = smtplib.SMTP(smtp.host, smtp.port, "[127.0.0.1]", timeout=timeout)
+    try:
+        if smtp.port != 465:
+            server.starttls(context=context)
+            server.ehlo()
+        if "PLAIN" in server.esmtp_features.get("auth", "").split():
+            server.user, server.password = smtp.username, smtp.password
+            server.auth("PLAIN", server.auth_plain)  # login() would try a refused password once more in another way
+        else:
+            server.login(smtp.username, smtp.password)
+        with contextlib.suppress(OSError):  # it has been proved: how the server says good-bye does not matter
+            server.quit()
+    except smtplib.SMTPAuthenticationError as error:
+        if error.smtp_code in (421, 454):
+            raise
+        raise _login_refused("smtp", error) from None
+    finally:
+        server.close()
+    return f"logged in as {smtp.username}"
+
+
+def _try_imap(imap: ImapConfig, timeout: float) -> str:
+    import imaplib
+    import ssl
+
+    _need_login(imap, "imap")
+    try:
+        server = imaplib.IMAP4_SSL(imap.host, imap.port, ssl_context=ssl.create_default_context(), timeout=timeout)
+    except imaplib.IMAP4.error as error:
+        if "BYE" in str(error):
+            raise Refused(f"is busy ({_reply(error)}); try again later") from None
+        raise
+    try:
+        if "AUTH=PLAIN" in server.capabilities:
+            server.authenticate("PLAIN", lambda _: f"\0{imap.username}\0{imap.password}".encode())
+        else:
+            server.login(imap.username, imap.password)
+    except imaplib.IMAP4.abort:
+        raise
+    except imaplib.IMAP4.error as error:
+        if re.search(r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG|CONTACTADMIN)\]", str(error)):  # RFC 5530: not the login
+            raise Refused(f"cannot let anybody in now ({_reply(error)}); try again later") from None
+        raise _login_refused("imap", error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown()
+    return f"logged in as {imap.username}"
+
+
+def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
+    missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
+    if missing:
+        raise Refused(f"{' and '.join(missing)} not set; run {_program('setup')}")
+
+
+def _login_refused(section: str, error: Exception) -> Refused:
+    page = FIELDS["smtp.password"].page
+    return Refused(
+        f"the server refused the user name or the app password ({_reply(error)}); switch 2-Step Verification on,"
+        f" make a new app password at {page}, then run {_program(f'set {section}.password')}"
+    )
+
+
+def _try_provider(provider: Provider, models: Mapping[str, str], key: str, timeout: float) -> str:
+    """Ask for the list of models and look for those that the agents (*models*: by agent) use."""
+    row = next((row for row in SECRETS if row.provider is provider), None)
+    if row and not key:
+        raise Refused(f"{row.name} is not set; run {_program('setup')}")
+    headers = {name: text.format(key=key) for name, text in provider.headers.items()}
+    try:
+        offered = _offered(provider, headers, timeout)
+    except OSError as error:
+        if provider.start and isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+            what_to_do = f"{provider.start}, or check {provider.url_variable}"
+            raise Refused(f"is not running: nothing listens at {_base_url(provider)}; {what_to_do}") from None
+        raise
+    problems = []
+    for model in dict.fromkeys(models.values()):
+        name = model.partition("/")[2] if "/" in model else model
+        if name not in offered and f"{name}:latest" not in offered:
+            users = [agent for agent in models if models[agent] == model]
+            problems.append(
+                f"does not offer {name} ({', '.join(users)}){_instead(provider, name, model, users, offered)}"
+            )
+    if problems:
+        raise Refused(*problems)
+    return f"offers all configured models ({', '.join(dict.fromkeys(models.values()))})"
+
+
+def _instead(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
+    if provider.get_model:
+        return f"; run {provider.get_model.format(name)}"
+    if not offered:
+        return ""
+    from difflib import SequenceMatcher
+
+    words = set(re.findall("[a-z]+", name))  # the family counts more than a date: sonnet is nearer to sonnet
+
+    def likeness(other: str) -> tuple[int, float]:
+        return len(words & set(re.findall("[a-z]+", other))), SequenceMatcher(None, name, other).ratio()
+
+    nearest = max(offered, key=likeness)
+    prefix = model[: len(model) - len(name)]
+    return f"; the nearest is {nearest}: run {_program(f'set agents.{users[0]}.model {prefix}{nearest}')}"
+
+
+def _offered(provider: Provider, headers: Mapping[str, str], timeout: float) -> list[str]:
+    """The names of all models that *provider* lists, page by page."""
+    url = _base_url(provider) + provider.list_path
+    names: list[str] = []
+    page = url
+    while True:
+        answer = _get_json(page, headers, timeout)
+        try:
+            names += [str(item[provider.model_name]) for item in answer[provider.list_name]]
+            last = str(answer["last_id"]) if answer.get("has_more") else ""
+        except (TypeError, KeyError, AttributeError):
+            raise Refused(f"{url} did not answer with a list of models; check {provider.url_variable}") from None
+        if not last or page == (page := f"{url}&after_id={last}"):
+            return names
+
+
+def _base_url(provider: Provider) -> str:
+    """Where *provider* is: its variable may name a host alone, as OLLAMA_HOST does."""
+    url = os.environ.get(provider.url_variable, "").strip().rstrip("/")
+    if not url:
+        return provider.url
+    from urllib.parse import urlsplit
+
+    if "://" not in url:
+        default = urlsplit(provider.url)
+        host = urlsplit(f"//{url}")
+        url = f"{default.scheme}://{url}" + ("" if host.port or not default.port else f":{default.port}")
+    return url.replace("//0.0.0.0", "//127.0.0.1")  # what a server listens on is no address to ask
+
+
+def _get_json(url: str, headers: Mapping[str, str], timeout: float) -> Any:
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        raise Refused(f"{url} is not an http or https address")
+    request = Request(url, headers={"User-Agent": f"job_hunter/{__version__}"})  # noqa: S310
+    for name, text in headers.items():
+        request.add_unredirected_header(name, text)  # a key goes to nobody else
+    try:
+        with urlopen(request, timeout=timeout) as answer:  # noqa: S310
+            content = answer.read(32_000_000)
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError from None
+    except json.JSONDecodeError:
+        if content.strip()[:1] in (b"", b"{"):  # an answer of which the end is missing
+            raise EOFError from None
+        raise
+    except HTTPError as error:
+        error.close()
+        raise _http_refused(url, error.code) from None
+
+
+def _http_refused(url: str, status: int) -> Refused:
+    provider = next(provider for provider in PROVIDERS if url.startswith(_base_url(provider)))
+    row = next((row for row in SECRETS if row.provider is provider), None)
+    if status in (401, 403) and row:
+        page = f"make a new one at {row.page}, then run {_program(f'set {row.name}')}"
+        return Refused(f"refused the key (HTTP {status}); {page}")
+    if status == 429:
+        return Refused(f"gets too many requests (HTTP {status}); wait a minute and try again")
+    if status >= 500:
+        return Refused(f"is out of order (HTTP {status}); try again later")
+    return Refused(f"has no list of models at {url} (HTTP {status}); check {provider.url_variable}")
+
+
+def _reply(error: BaseException) -> str:
+    """What the server said, as one short line."""
+    said = error.args[-1] if error.args else ""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    text = " ".join(text.removeprefix("b'").removesuffix("'").split())
+    return text if len(text) <= 150 else f"{text[:150]}…"
+
+
+def _explain(error: BaseException) -> str:
+    """What went wrong between here and a service, and what to do about it."""
+    import imaplib
+    import smtplib
+    import socket
+    import ssl
+    from http.client import HTTPException, IncompleteRead
+
+    cause = getattr(error, "reason", None)  # urllib wraps what happens while it connects
+    error = cause if isinstance(cause, BaseException) else error
+    if isinstance(error, smtplib.SMTPServerDisconnected) and isinstance(error.__context__, TimeoutError):
+        error = error.__context__
+    later = "try again later, or check host and port"
+    other = "something else than expected is listening there; check host, port and proxy"
+    if isinstance(error, imaplib.IMAP4.abort) and "EOF" in str(error):
+        error = EOFError()
+    explanations: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+        (TimeoutError, "did not answer in time; check host, port and network, or give it longer with --timeout"),
+        (
+            ssl.SSLCertVerificationError,
+            f"has a certificate that is not trusted ({getattr(error, 'verify_message', '')});"
+            " check the host, or name the authority to trust in SSL_CERT_FILE",
+        ),
+        ((ssl.SSLEOFError, ssl.SSLZeroReturnError), f"hung up in the middle; {later}"),
+        (ssl.SSLError, f"does not speak TLS ({getattr(error, 'reason', '')}); check host and port"),
+        (socket.gaierror, "has a host name that cannot be found; check its spelling and the network"),
+        (ConnectionRefusedError, "is not there: nothing listens at that address; check host and port"),
+        (
+            (smtplib.SMTPServerDisconnected, ConnectionError, EOFError, IncompleteRead),
+            f"hung up in the middle; {later}",
+        ),
+        (smtplib.SMTPResponseException, f"answered {_smtp_answer(error)}; {later}"),
+        (smtplib.SMTPException, f"cannot log in safely: {error}; check host and port"),
+        (imaplib.IMAP4.error, f"answered as no IMAP server does ({_reply(error)}); {other}"),
+        (UnicodeEncodeError, "cannot take a password with characters beyond ASCII; set the one that Google made"),
+        (HTTPException, f"answered as no HTTP server does; {other}"),
+        (ValueError, f"answered with something else than JSON; {other}"),
+    ]
+    for kinds, explanation in explanations:
+        if isinstance(error, kinds):
+            return explanation
+    if isinstance(error, OSError):
+        return f"cannot be reached: {error.strerror or error}; check the network"
+    _log().error("unexpected failure of a trial", exc_info=error)
+    return f"could not be tried ({type(error).__name__}); the log has the whole error"
+
+
+def _smtp_answer(error: BaseException) -> str:
+    code = getattr(error, "smtp_code", 0)
+    return f"{code} {_reply(error)}" if code > 0 else "as no SMTP server does"
+
+
+# =====================================================================================
+# Commands
+# =====================================================================================
+
+
+def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Ask for what is missing and store it encrypted; then print a summary."""
+    _fernet_class()  # if the package is missing, that is said before the first question
+    manager.ensure_dirs()
+    before = manager.examine()
+    askable = {name for row in FIELDS.values() if row.question or _is_model(row) for name in (row.name, row.twin)}
+    hopeless = {value.problem: value for name, value in before.items() if value.problem and name not in askable}
+    if hopeless:
+        raise ConfigError(*hopeless, hint=manager.hint_for(hopeless.values()))
+    unreadable = [name for name, value in before.items() if value.status == "unreadable"]
+    if unreadable:
+        _log().warning("%s", before[unreadable[0]].problem)
+        _log().warning("these secrets cannot be read and are needed again: %s", ", ".join(unreadable))
+    asked = (_take_from_environment if args.non_interactive else _ask_everything)(manager, args)
+    manager.update([], setup=True, complete=True)
+    _print_summary(manager, manager.examine(), asked)
+    _tell(f"\nNext: {_program('check')} proves that all this works.")
+    return 0
+
+
+def _setup_options(parser: argparse.ArgumentParser) -> None:
+    variables = ", ".join(row.variable for row in FIELDS.values() if row.variable)
+    parser.add_argument(
+        "--non-interactive",
+        action="store_true",
+        help=f"ask nothing; take the values from {variables}, or from the files that NAME_FILE variables name",
+    )
+    parser.add_argument("--preset", choices=PRESETS, help="set the models of all agents")
+    parser.add_argument(
+        "--model",
+        metavar="AGENT=MODEL",
+        type=_agent_and_model,
+        action="append",
+        default=[],
+        help="set the model of one agent, over the preset; may be given several times",
+    )
+    parser.add_argument(
+        "--reconfigure",
+        action="store_true",
+        help="ask every question again, Enter keeping the present value; with --non-interactive, let the variables win",
+    )
+
+
+def _agent_and_model(text: str) -> tuple[str, str]:
+    from argparse import ArgumentTypeError
+
+    agent, _, model = text.partition("=")
+    if agent not in AGENT_NAMES:
+        raise ArgumentTypeError(f"{agent!r} is not an agent; the agents are {', '.join(AGENT_NAMES)}")
+    try:
+        return agent, _model(model)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{agent}: {error}") from None
+
+
+def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Print the summary, changing nothing; exit status 1 if something required is missing or unusable."""
+    values = manager.examine()
+    if args.json:
+        lines = [{**line, "value": _safe(line["value"])} for line in _summary(values)]
+        _write(
+            json.dumps(lines, indent=2), sys.stdout
+        )  # masked above: only the values, or it might be no JSON any more
+    else:
+        _print_summary(manager, values)
+    problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
+    missing = [
+        value.row.name for value in values.values() if value.status == "missing" and _is_needed(value.row, values)
+    ]
+    if missing:
+        problems[f"missing: {', '.join(missing)}"] = None
+    if problems:
+        hint = manager.hint_for(values.values()) if len(problems) > bool(missing) else f"run {_program('setup')}"
+        _report("Show", ConfigError(*problems, hint=hint))
+    return 1 if problems else 0
+
+
+def _show_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the same rows as JSON, for programs")
+
+
+def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Print one value alone: secrets in the clear, what is not text as JSON.
+
+    NAME is dotted, as in config.json: smtp.host, agents.writer.model, anthropic_api_key.
+    """
+    value = manager.get(args.name)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        sys.stdout.write(f"{text}\n")  # neither masked nor escaped: it was asked for
+        sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{error.encoding} has no form for this value", hint="set PYTHONIOENCODING=utf-8") from None
+    return 0
+
+
+def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Check one value as setup would, and store it.
+
+    Without VALUE it is asked for, or read from standard input if that is no terminal. A
+    secret is only ever taken so, at a hidden prompt, since a command line is seen by others:
+
+        printf %s "$NEW_PASSWORD" | python job_hunter.py set smtp.password
+    """
+    row = manager.find(args.name)
+    if row.secret and args.value is not None:
+        _mask(args.value)
+        hint = f"run {_program(f'set {row.name}')} and type it at the hidden prompt, or pipe it in"
+        raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
+    try:
+        if args.value is not None:
+            value = _accept(row, args.value.strip(BLANKS))
+        elif sys.stdin is not None and sys.stdin.isatty():
+            if row.page:
+                _tell(f"Make one at {row.page}")
+            value = _ask(_asked(row, row.question or f"{row.label or row.name}:"), keep=None)
+        else:
+            value = _accept(row, _read_piped(row))
+    except ValueError as error:
+        raise ConfigError(f"{row.name}: {error}", hint=f"to clear it, run {_program(f'unset {row.name}')}") from None
+    manager.update([(row, value)])
+    _say_what_is_left(row, value, manager)
+    return 0
+
+
+def _read_piped(row: Field) -> str:
+    content = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    try:
+        text = content.decode("utf-8-sig").strip(BLANKS)
+    except UnicodeDecodeError:
+        raise ValueError("expected UTF-8 text on standard input") from None
+    if row.secret:
+        _mask(text)
+    return text
+
+
+def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
+    """After one value was set: what else it makes necessary."""
+    if row.twin and manager.get_or_none(row.twin) != value:
+        _tell(f"{row.twin} is another value still: {_program(f'set {row.twin}')}")
+    provider = _provider_of(value) if _is_model(row) else None
+    for key in (key for key in SECRETS if provider and key.provider is provider):
+        if not manager.get_or_none(key.name):
+            _tell(f"{key.name} is needed for it and not set: {_program(f'set {key.name}')}")
+
+
+def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Put the default of one value back."""
+    row = manager.find(args.name)
+    manager.update([(row, row.default)], only_stored=True)
+    return 0
+
+
+def _name_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the dotted name of a value, such as agents.writer.model")
+
+
+def _set_options(parser: argparse.ArgumentParser) -> None:
+    _name_option(parser)
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="the value, if it is no secret")
+
+
+def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Prove that the credentials work: log in to the mail servers, ask the providers for the models.
+
+    Every service that the configuration uses is tried, all at once; no mail is sent and no
+    token spent. Exit status 1 if any fails. ANTHROPIC_BASE_URL, OPENAI_BASE_URL, OLLAMA_HOST,
+    the proxy variables and SSL_CERT_FILE are honoured.
+    """
+    import queue
+
+    config = manager.load()
+    trials = _trials(config)
+    finished: queue.SimpleQueue[tuple[str, str, tuple[str, ...]]] = queue.SimpleQueue()
+
+    def attempt(title: str, trial: Trial) -> None:
+        try:
+            finished.put((title, trial(args.timeout), ()))
+        except Refused as error:
+            finished.put((title, "", error.args))
+        except Exception as error:
+            finished.put((title, "", (_explain(error),)))
+
+    deadline = time.monotonic() + args.timeout
+    for title, trial in trials.items():
+        threading.Thread(target=attempt, args=(title, trial), daemon=True).start()
+    failed = []
+    waiting = dict.fromkeys(trials)
+    while waiting:
+        try:
+            title, proved, problems = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            title, proved, problems = next(iter(waiting)), "", (_explain(TimeoutError()),)
+        del waiting[title]
+        for problem in problems:
+            _print(f"failed  {title}: {problem}")
+        if problems:
+            failed.append(title)
+        else:
+            _print(f"ok      {title}: {proved}")
+    for model in dict.fromkeys(agent.model for agent in config.agents.values() if not _provider_of(agent.model)):
+        _print(f"skipped {model}: its key is not kept here; it must be in the environment of the agents")
+    if failed:
+        raise ConfigError(f"{len(failed)} of {len(trials)} services failed: {', '.join(failed)}")
+    return 0
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=15.0, help="for the whole of it (default: 15)"
+    )
+
+
+def _seconds(text: str) -> float:
+    from argparse import ArgumentTypeError
+
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= threading.TIMEOUT_MAX:
+            return float(text)
+    raise ArgumentTypeError(f"expected a number of seconds above 0, found {text!r}")
+
+
+def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
+    """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
+
+    A variable that is set already wins. The exit status is the command's; 127 if there is
+    no such command, 126 if it cannot be run. Write -- before a command that begins with -.
+    """
+    command = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not command:
+        raise UsageError("there is no command to run", hint=f"for example: {_program('run -- python agent.py')}")
+    values = {name: value for name, value in manager.examine().items() if value.row.variable}
+    problems = [value.problem for value in values.values() if value.problem]
+    if problems:
+        raise ConfigError(*problems, hint=manager.hint_for(values.values()))
+    environment = dict(os.environ)
+    for value in values.values():
+        variable = value.row.variable
+        if value.value and not _is_set(variable):
+            environment[variable] = value.value
+    try:
+        return _become(command, environment)
+    except OSError as error:
+        _report("Run", ConfigError(f"{command[0]}: {error.strerror}"))
+        return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def _is_set(variable: str) -> bool:
+    return bool(os.environ.get(variable) or os.environ.get(f"{variable}_FILE"))
+
+
+def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Replace this process by *command*; where that cannot be, run it and return its exit status."""
+    import signal
+
+    if sys.platform != "win32":
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and a new program would inherit that
+            signal.signal(number, signal.SIG_DFL)
+        os.execvpe(command[0], list(command), environment)  # noqa: S606
+    import subprocess
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command alone
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    import argparse
+
+    parser.add_argument("words", metavar="[--] COMMAND ...", nargs=argparse.REMAINDER, help="the command to run")
+
+
+def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
+    """Make a new machine key and encrypt every secret with it.
+
+    Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
+    done. A copy of the old configuration can only be read with a copy of the old key.
+    """
+    count = manager.rotate_key()
+    _tell(f"A new machine key; {count} secrets are encrypted with it.")
+    return 0
+
+
+def _no_options(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+@dataclass
+class Command:
+    """A row of the table of commands."""
+
+    run: Callable[[argparse.Namespace, ConfigManager], int]
+    options: Callable[[argparse.ArgumentParser], None]
+    writes: bool = True
+
+
+COMMANDS = {
+    "setup": Command(cmd_setup, _setup_options),
+    "show": Command(cmd_show, _show_options, writes=False),
+    "get": Command(cmd_get, _name_option, writes=False),
+    "set": Command(cmd_set, _set_options),
+    "unset": Command(cmd_unset, _name_option),
+    "check": Command(cmd_check, _check_options, writes=False),
+    "run": Command(cmd_run, _run_options, writes=False),
+    "rotate-key": Command(cmd_rotate_key, _no_options),
+}
+
+# =====================================================================================
+# The program
+# =====================================================================================
+
+
+def _directory(text: str) -> str:
+    if not text:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError("expected the name of a directory")
+    return text
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    import argparse
+
+    class Program(argparse.ArgumentParser):
+        def format_help(self) -> str:
+            return f"{__doc__}"
+
+    layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)  # to find the width takes 5 ms
+    base_dir = argparse.ArgumentParser(add_help=False, formatter_class=layout)
+    base_dir.add_argument("--base-dir", metavar="DIR", type=_directory, help="the base directory, for all that is kept")
+    program = Program(parents=[base_dir], formatter_class=layout, allow_abbrev=False)
+    program.add_argument("--version", action="version", version=f"job_hunter {__version__}")
+    program.add_argument("words", metavar="COMMAND [ARGUMENT ...]", nargs=argparse.REMAINDER)
+    args = program.parse_args(argv)
+    if not args.words:
+        program.print_help(sys.stderr)
+        program.exit(2)
+    args.command, *words = args.words
+    if args.command not in COMMANDS:
+        program.error(f"there is no command {args.command!r}; the commands are: {', '.join(COMMANDS)}")
+    command = COMMANDS[args.command]
+    # Only the parser of the one command is made: to make all takes longer than most commands.
+    parser = argparse.ArgumentParser(
+        prog=f"{program.prog} {args.command}",
+        description=re.sub("(?m)^    ", "", command.run.__doc__ or ""),
+        formatter_class=layout,
+        parents=[base_dir],
+        allow_abbrev=False,
+    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
+    command.options(parser)
+    return parser.parse_args(words, args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with *argv* (by default, the arguments of the process) and return the exit status.
+
+    0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    global _start_logging_once
+    name = "job_hunter"
+    try:
+        args = _parse_arguments(argv)
+        name = args.command.capitalize()
+        command = COMMANDS[args.command]
+        with _terminable():
+            manager = ConfigManager(args.base_dir)
+            _start_logging_once = functools.partial(
+                _start_logging, manager._base, args.verbose, only_failures=not command.writes
+            )
+            return command.run(args, manager)
+    except SystemExit as stop:  # --help, --version, wrong usage, or a signal
+        return int(stop.code or 0)
+    except ConfigError as error:
+        _report(name, error)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        _tell("")
+        _report(name, ConfigError("interrupted", hint="what was stored is kept; run it again to go on"))
+        return 130
+    except OSError as error:  # files are spoken of by ConfigError: this is standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more to write what is left
+        if not isinstance(error, BrokenPipeError):  # the reader has gone: it has seen what it wanted
+            _report(name, ConfigError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
+        return 1
+    except Exception:
+        _log().exception("unexpected failure of %s", name)
+        path = _log_path(_log_directory(_base_directory(args.base_dir)))
+        _tell(f"[{name}] Something went wrong. Full error logged to {path}")
+        return 1
+    finally:
+        _start_logging_once = None
+
+
+def _report(name: str, error: ConfigError) -> None:
+    if len(error.problems) == 1:
+        _tell(f"[{name}] {error}")
+    else:
+        _tell(f"[{name}] {len(error.problems)} problems:")
+        for problem in error.problems:
+            _tell(f"  {problem}")
+    if error.hint:
+        _tell(f"hint: {error.hint}")
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the program as an exception does: the terminal and the files are left in order."""
+    import signal
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    replaced = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
