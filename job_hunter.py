@@ -29,6 +29,7 @@ It needs Python 3.11 or newer and the package cryptography.
 
 from __future__ import annotations
 
+import os
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older Python cannot import
@@ -37,14 +38,18 @@ if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older P
         sys.exit(OUTDATED % sys.version_info[:2])
     raise ImportError(OUTDATED % sys.version_info[:2])
 if __name__ == "__main__" and sys.argv[1:] in (["-h"], ["--help"]):  # before anything that takes time
-    sys.exit(print(__doc__, end=""))  # noqa: T201
+    try:
+        sys.exit(print(__doc__, end="", flush=True))  # noqa: T201
+    except OSError as error:
+        sys.stderr.write(f"[Help] standard output: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
+        sys.exit(1)
 
 # What only some commands need is imported where it is needed: most of them take less time than such an import.
 import contextlib
 import errno
 import functools
 import json
-import os
 import re
 import stat
 import threading
@@ -611,14 +616,15 @@ def _machine_key_of(base: str) -> bytes:
 def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
     """The machine key, made if there is none. The caller holds the lock.
 
-    Where secrets are stored whose key is gone, a new key would hide that: it is made
-    only in *setup*, which asks for those secrets again.
+    Where secrets are stored that it does not open, or whose key is gone, to go on would
+    hide that: only *setup* does, which asks for those secrets again.
     """
     machine_keys = _machine_keys(base)
+    tokens = {} if setup else _tokens(_read_document(join(base, CONFIG_FILE)))
+    if tokens and all(_decrypt(token, machine_keys) is None for token in tokens.values()):
+        raise ConfigError(f"the stored secrets {_why_unreadable(base, machine_keys)}", hint=_restore_hint(base))
     if machine_keys:
         return machine_keys[0]
-    if not setup and _tokens(_read_document(join(base, CONFIG_FILE))):
-        raise ConfigError(f"the machine key {join(base, KEY_FILE)} is missing", hint=_restore_hint(base))
     machine_key = os.urandom(MACHINE_KEY_BYTES)
     _write_file(join(base, KEY_FILE), machine_key)
     _log().info("made the machine key %s", join(base, KEY_FILE))
@@ -655,8 +661,7 @@ def _restore_hint(base: str) -> str:
 CONFIG_FILE = "config.json"
 KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
-# All writing is done under one lock, so one name serves, and what a killed process left under it is known for that.
-TEMPORARY_FILE = ".writing.tmp"
+TEMPORARY = ".tmp"  # behind the name of a file that is being written; what a killed process left is removed
 
 WHAT_TO_DO = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
@@ -745,7 +750,7 @@ def _read_file(path: str) -> bytes | None:
 def _write_file(path: str, content: bytes) -> None:
     """Replace *path* by *content*, atomically and durably. The caller holds the lock."""
     path = os.path.realpath(path)  # a link stays, what it points to is replaced
-    temporary = join(dirname(path), TEMPORARY_FILE)
+    temporary = path + TEMPORARY
     with _blaming(path):
         _remove(temporary)
         try:
@@ -798,7 +803,10 @@ def _locked(base: str) -> Iterator[None]:
     try:
         with _blaming(base):
             _wait_for(lock)
-            _remove(join(base, TEMPORARY_FILE))
+            _remove(os.path.realpath(join(base, CONFIG_FILE)) + TEMPORARY)
+            for name in os.listdir(base):
+                if name.startswith((CONFIG_FILE, KEY_FILE)) and name.endswith(TEMPORARY):
+                    _remove(join(base, name))
         _finish_rotation(base)
         yield
     finally:
@@ -858,7 +866,7 @@ def _read_document(path: str) -> dict[str, Any]:
         if not isinstance(document, dict):
             problem = f"expected an object, found {_found(document)}"
         elif twice:
-            problem = "; ".join(f"{place} stands there twice" for place in _places(document, twice))
+            problem = "; ".join(f"{place} is named twice" for place in _places(document, twice))
         else:
             return document
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program('setup')}")
@@ -886,6 +894,11 @@ def _serialize(document: Mapping[str, Any]) -> bytes:
         raise ConfigError("the configuration is nested too deeply") from None
     # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
     return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def _problem(row: Field, error: ValueError, value: object) -> str:
+    """What is wrong with a value, with its place, and what was found unless that is a secret or nothing."""
+    return f"{row.name}: {error}" + ("" if row.secret or value == "" else f", found {_found(value)}")
 
 
 def _found(value: object) -> str:
@@ -945,8 +958,7 @@ def _examine(row: Field, document: Mapping[str, Any], machine_keys: Sequence[byt
     try:
         return Value(row, row.check(plaintext), "configured", in_the_open=row.secret and plaintext is stored)
     except ValueError as error:
-        found = "" if row.secret else f", found {_found(stored)}"
-        return Value(row, row.default, "invalid", f"{row.name}: {error}{found}")
+        return Value(row, row.default, "invalid", _problem(row, error, stored))
 
 
 def _stored(document: Any, row: Field) -> Any:
@@ -1074,7 +1086,7 @@ class ConfigManager:
             try:
                 values[row.name] = value if _is_default(row, value) else row.check(value)
             except ValueError as error:
-                problems.append(f"{row.name}: {error}" + ("" if row.secret else f", found {_found(value)}"))
+                problems.append(_problem(row, error, value))
         if problems:
             raise ConfigError(*problems)
         known = config._loaded if exists(self._config) else {}
@@ -1101,7 +1113,7 @@ class ConfigManager:
         try:
             checked = _from_text(row, value) if isinstance(value, str) else row.check(value)
         except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from None
+            raise ConfigError(_problem(row, error, value)) from None
         self.update([(row, checked)])
 
     # What follows serves the commands below and is no promise to other programs.
@@ -1129,8 +1141,11 @@ class ConfigManager:
             return rows[name]
         import difflib
 
+        below = [other for other in rows if other.startswith(f"{name}.")]
         near = difflib.get_close_matches(name, rows, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "the names are: " + ", ".join(FIELDS)
+        if below:
+            hint = f"it holds {', '.join(below)}"
         raise UsageError(f"{_found(name)} is not the name of a value", hint=hint)
 
     def examine(self) -> dict[str, Value]:
@@ -1191,7 +1206,7 @@ class ConfigManager:
         """
         with _locked(self._base):
             document, machine_keys = self._read()
-            if not exists(join(self._base, KEY_FILE)):
+            if _read_key(join(self._base, KEY_FILE)) is None:
                 hint = _restore_hint(self._base) if _tokens(document) else f"run {_program('setup')} first"
                 raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
             plaintexts: dict[str, str | None] = dict(_plain_secrets(document))
@@ -1302,7 +1317,9 @@ def _log_directory(base: str) -> str:
     """Where the logs of this base directory go, which can be told even if the configuration cannot be read."""
     try:
         return ConfigManager(base).place("log_dir")
-    except ConfigError:
+    except (
+        Exception
+    ):  # whatever is wrong with the configuration, that there is a log to say it in must not depend on it
         return join(base, FIELDS["log_dir"].place)
 
 
@@ -1324,7 +1341,6 @@ def configure_logging(base_dir: str | os.PathLike[str] | None = None, verbosity:
 
 def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> None:
     import logging
-    import logging.handlers
 
     ordinary = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -1345,16 +1361,24 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                 line["stack"] = _safe(record.stack_info)
             return json.dumps(line, ensure_ascii=False)
 
-    class RunLog(logging.handlers.RotatingFileHandler):
+    class RunLog(logging.FileHandler):
         """The file of the day, for this user alone; its directory never holds more than LOG_FILES of them."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            if self.baseFilename != _log_path(directory):
-                if self.stream:
+            path = _log_path(directory)
+            try:
+                full = exists(path) and os.path.getsize(path) + len(self.format(record)) >= LOG_BYTES
+                if self.stream and (full or path != self.baseFilename):
                     self.stream.close()
-                self.stream = None  # the base class opens it when it is needed
-                self.baseFilename = _log_path(directory)
-            super().emit(record)
+                    self.stream = None  # the base class opens it when it is needed
+                self.baseFilename = path
+                if full:
+                    from logging.handlers import RotatingFileHandler  # only now: it takes long to import
+
+                    RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
+                super().emit(record)
+            except Exception:
+                self.handleError(record)
 
         def _open(self) -> Any:
             if not os.path.isdir(directory):
@@ -1378,7 +1402,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                 _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
     directory = _log_directory(base)
-    file = RunLog(_log_path(directory), maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, delay=True)
+    file = RunLog(_log_path(directory), delay=True)
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
     terminal = Terminal()
@@ -1638,7 +1662,7 @@ def _asked(row: Field, question: str) -> Field:
 def _accept(row: Field, text: str) -> Any:
     """The checked value of an answer or a variable; ValueError says what was expected."""
     if not text:
-        raise ValueError("expected an answer")
+        raise ValueError("expected a value, found none")
     value = _from_text(row, text)
     if row.secret:
         _mask(value)
@@ -1856,8 +1880,9 @@ def _trials(config: AppConfig) -> dict[str, Trial]:
     models = {agent: config.agents[agent].model for agent in config.agents}
     for provider in PROVIDERS:
         used = {agent: model for agent, model in models.items() if _provider_of(model) is provider}
-        key = next((getattr(config, row.name) for row in SECRETS if row.provider is provider), "")
+        row = _key_of(provider)
         if used:
+            key = getattr(config, row.name) if row else ""
             trials[provider.title] = functools.partial(_try_provider, provider, used, key)
     return trials
 
@@ -1875,7 +1900,7 @@ def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
     try:
         if smtp.port != 465:
             server.starttls(context=context)
-            server.ehlo()
+        server.ehlo_or_helo_if_needed()
         if "PLAIN" in server.esmtp_features.get("auth", "").split():
             server.user, server.password = smtp.username, smtp.password
             server.auth("PLAIN", server.auth_plain)  # login() would try a refused password once more in another way
@@ -1908,9 +1933,9 @@ def _try_imap(imap: ImapConfig, timeout: float) -> str:
             server.authenticate("PLAIN", lambda _: f"\0{imap.username}\0{imap.password}".encode())
         else:
             server.login(imap.username, imap.password)
-    except imaplib.IMAP4.abort:
-        raise
     except imaplib.IMAP4.error as error:
+        if isinstance(error, imaplib.IMAP4.abort) or re.search("command error|illegal in state", str(error)):
+            raise  # no NO to the login, which alone speaks of the password
         if re.search(r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG|CONTACTADMIN)\]", str(error)):  # RFC 5530: not the login
             raise Refused(f"cannot let anybody in now ({_reply(error)}); try again later") from None
         raise _login_refused("imap", error) from None
@@ -1924,6 +1949,9 @@ def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
     missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
     if missing:
         raise Refused(f"{' and '.join(missing)} not set; run {_program('setup')}")
+    if not login.password.isascii():
+        what_to_do = f"run {_program(f'set {section}.password')} with the one that Google made"
+        raise Refused(f"takes no password with characters beyond ASCII; {what_to_do}")
 
 
 def _login_refused(section: str, error: Exception) -> Refused:
@@ -1936,33 +1964,30 @@ def _login_refused(section: str, error: Exception) -> Refused:
 
 def _try_provider(provider: Provider, models: Mapping[str, str], key: str, timeout: float) -> str:
     """Ask for the list of models and look for those that the agents (*models*: by agent) use."""
-    row = next((row for row in SECRETS if row.provider is provider), None)
+    row = _key_of(provider)
     if row and not key:
         raise Refused(f"{row.name} is not set; run {_program('setup')}")
-    headers = {name: text.format(key=key) for name, text in provider.headers.items()}
-    try:
-        offered = _offered(provider, headers, timeout)
-    except OSError as error:
-        if provider.start and isinstance(getattr(error, "reason", error), ConnectionRefusedError):
-            what_to_do = f"{provider.start}, or check {provider.url_variable}"
-            raise Refused(f"is not running: nothing listens at {_base_url(provider)}; {what_to_do}") from None
-        raise
+    offered = _offered(provider, {name: text.format(key=key) for name, text in provider.headers.items()}, timeout)
     problems = []
     for model in dict.fromkeys(models.values()):
         name = model.partition("/")[2] if "/" in model else model
         if name not in offered and f"{name}:latest" not in offered:
             users = [agent for agent in models if models[agent] == model]
-            problems.append(
-                f"does not offer {name} ({', '.join(users)}){_instead(provider, name, model, users, offered)}"
-            )
+            other = _other_model(provider, name, model, users, offered)
+            problems.append(f"does not offer {name} ({', '.join(users)}){other}")
     if problems:
         raise Refused(*problems)
     return f"offers all configured models ({', '.join(dict.fromkeys(models.values()))})"
 
 
-def _instead(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
+def _key_of(provider: Provider) -> Field | None:
+    return next((row for row in SECRETS if row.provider is provider), None)
+
+
+def _other_model(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
+    """What to do about a model that is not offered."""
     if provider.get_model:
-        return f"; run {provider.get_model.format(name)}"
+        return f"; run: {provider.get_model.format(name)}"
     if not offered:
         return ""
     from difflib import SequenceMatcher
@@ -1973,8 +1998,11 @@ def _instead(provider: Provider, name: str, model: str, users: Sequence[str], of
         return len(words & set(re.findall("[a-z]+", other))), SequenceMatcher(None, name, other).ratio()
 
     nearest = max(offered, key=likeness)
-    prefix = model[: len(model) - len(name)]
-    return f"; the nearest is {nearest}: run {_program(f'set agents.{users[0]}.model {prefix}{nearest}')}"
+    model = model[: len(model) - len(name)] + nearest
+    command = f"set agents.{users[0]}.model {model}"
+    if len(users) > 1:
+        command = " ".join(["setup", *(f"--model {agent}={model}" for agent in users)])
+    return f"; the nearest is {nearest}: run {_program(command)}"
 
 
 def _offered(provider: Provider, headers: Mapping[str, str], timeout: float) -> list[str]:
@@ -1983,65 +2011,83 @@ def _offered(provider: Provider, headers: Mapping[str, str], timeout: float) -> 
     names: list[str] = []
     page = url
     while True:
-        answer = _get_json(page, headers, timeout)
+        answer = _get_json(provider, page, headers, timeout)
         try:
             names += [str(item[provider.model_name]) for item in answer[provider.list_name]]
             last = str(answer["last_id"]) if answer.get("has_more") else ""
         except (TypeError, KeyError, AttributeError):
-            raise Refused(f"{url} did not answer with a list of models; check {provider.url_variable}") from None
+            raise Refused(f"did not answer with a list of models; check {provider.url_variable}") from None
         if not last or page == (page := f"{url}&after_id={last}"):
             return names
 
 
 def _base_url(provider: Provider) -> str:
     """Where *provider* is: its variable may name a host alone, as OLLAMA_HOST does."""
-    url = os.environ.get(provider.url_variable, "").strip().rstrip("/")
-    if not url:
-        return provider.url
     from urllib.parse import urlsplit
 
-    if "://" not in url:
-        default = urlsplit(provider.url)
-        host = urlsplit(f"//{url}")
-        url = f"{default.scheme}://{url}" + ("" if host.port or not default.port else f":{default.port}")
-    return url.replace("//0.0.0.0", "//127.0.0.1")  # what a server listens on is no address to ask
+    given = os.environ.get(provider.url_variable, "").strip()
+    if not given:
+        return provider.url
+    default = urlsplit(provider.url)
+    url = given if "://" in given else f"{default.scheme}://{given}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
+        raise Refused(f"has no usable address: {provider.url_variable} is {given}; set it to one as {provider.url}")
+    if "://" not in given and not port and default.port:
+        url = f"{url.rstrip('/')}:{default.port}"
+    return url.rstrip("/").replace("//0.0.0.0", "//127.0.0.1")  # what a server listens on is no address to ask
 
 
-def _get_json(url: str, headers: Mapping[str, str], timeout: float) -> Any:
-    from urllib.error import HTTPError
+def _get_json(provider: Provider, url: str, headers: Mapping[str, str], timeout: float) -> Any:
+    from socket import gaierror
+    from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
-    if not url.startswith(("http://", "https://")):
-        raise Refused(f"{url} is not an http or https address")
     request = Request(url, headers={"User-Agent": f"job_hunter/{__version__}"})  # noqa: S310
     for name, text in headers.items():
         request.add_unredirected_header(name, text)  # a key goes to nobody else
     try:
         with urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            content = answer.read(32_000_000)
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError from None
-    except json.JSONDecodeError:
-        if content.strip()[:1] in (b"", b"{"):  # an answer of which the end is missing
-            raise EOFError from None
-        raise
+            content = answer.read(32_000_000).strip()
     except HTTPError as error:
         error.close()
-        raise _http_refused(url, error.code) from None
+        raise Refused(_http_status(provider, error.code)) from None
+    except URLError as error:
+        unreached = isinstance(error.reason, (ConnectionRefusedError, gaierror)) or type(error.reason) is OSError
+        if unreached and _proxied(request):
+            raise Refused(f"cannot be reached through the proxy ({error.reason}); check the proxy variables") from None
+        if isinstance(error.reason, ConnectionRefusedError) and provider.start:
+            what_to_do = f"{provider.start}, or check {provider.url_variable}"
+            raise Refused(f"is not running: nothing listens at {_base_url(provider)}; {what_to_do}") from None
+        raise
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        if content[:1] in (b"", b"{"):  # of which the end is missing
+            raise EOFError from None
+        other = f"check {provider.url_variable} and the proxy variables"
+        raise Refused(f"answered with something else than JSON; {other}") from None
 
 
-def _http_refused(url: str, status: int) -> Refused:
-    provider = next(provider for provider in PROVIDERS if url.startswith(_base_url(provider)))
-    row = next((row for row in SECRETS if row.provider is provider), None)
+def _proxied(request: Any) -> bool:
+    from urllib.parse import urlsplit
+
+    return bool(request.host != urlsplit(request.full_url).netloc or getattr(request, "_tunnel_host", None))
+
+
+def _http_status(provider: Provider, status: int) -> str:
+    row = _key_of(provider)
     if status in (401, 403) and row:
-        page = f"make a new one at {row.page}, then run {_program(f'set {row.name}')}"
-        return Refused(f"refused the key (HTTP {status}); {page}")
+        return f"refused the key (HTTP {status}); make a new one at {row.page}, then run {_program(f'set {row.name}')}"
     if status == 429:
-        return Refused(f"gets too many requests (HTTP {status}); wait a minute and try again")
+        return f"gets too many requests (HTTP {status}); wait a minute and try again"
     if status >= 500:
-        return Refused(f"is out of order (HTTP {status}); try again later")
-    return Refused(f"has no list of models at {url} (HTTP {status}); check {provider.url_variable}")
+        return f"is out of order (HTTP {status}); try again later"
+    return f"has no list of models at {_base_url(provider)} (HTTP {status}); check {provider.url_variable}"
 
 
 def _reply(error: BaseException) -> str:
@@ -2086,9 +2132,7 @@ def _explain(error: BaseException) -> str:
         (smtplib.SMTPResponseException, f"answered {_smtp_answer(error)}; {later}"),
         (smtplib.SMTPException, f"cannot log in safely: {error}; check host and port"),
         (imaplib.IMAP4.error, f"answered as no IMAP server does ({_reply(error)}); {other}"),
-        (UnicodeEncodeError, "cannot take a password with characters beyond ASCII; set the one that Google made"),
         (HTTPException, f"answered as no HTTP server does; {other}"),
-        (ValueError, f"answered with something else than JSON; {other}"),
     ]
     for kinds, explanation in explanations:
         if isinstance(error, kinds):
@@ -2115,7 +2159,11 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     manager.ensure_dirs()
     before = manager.examine()
     askable = {name for row in FIELDS.values() if row.question or _is_model(row) for name in (row.name, row.twin)}
-    hopeless = {value.problem: value for name, value in before.items() if value.problem and name not in askable}
+    hopeless = {
+        value.problem: value
+        for name, value in before.items()
+        if value.problem and (name not in askable or not value.problem.startswith(f"{name}:"))
+    }
     if hopeless:
         raise ConfigError(*hopeless, hint=manager.hint_for(hopeless.values()))
     unreadable = [name for name, value in before.items() if value.status == "unreadable"]
@@ -2197,6 +2245,8 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     """
     value = manager.get(args.name)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed")
     try:
         sys.stdout.write(f"{text}\n")  # neither masked nor escaped: it was asked for
         sys.stdout.flush()
@@ -2218,17 +2268,16 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
         _mask(args.value)
         hint = f"run {_program(f'set {row.name}')} and type it at the hidden prompt, or pipe it in"
         raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
-    try:
-        if args.value is not None:
-            value = _accept(row, args.value.strip(BLANKS))
-        elif sys.stdin is not None and sys.stdin.isatty():
-            if row.page:
-                _tell(f"Make one at {row.page}")
-            value = _ask(_asked(row, row.question or f"{row.label or row.name}:"), keep=None)
-        else:
-            value = _accept(row, _read_piped(row))
-    except ValueError as error:
-        raise ConfigError(f"{row.name}: {error}", hint=f"to clear it, run {_program(f'unset {row.name}')}") from None
+    if args.value is None and sys.stdin is not None and sys.stdin.isatty():
+        if row.page:
+            _tell(f"Make one at {row.page}")
+        value = _ask(_asked(row, row.question or f"{row.label or row.name}:"), keep=None)
+    else:
+        text = _read_piped(row) if args.value is None else args.value.strip(BLANKS)
+        try:
+            value = _accept(row, text)
+        except ValueError as error:
+            raise ConfigError(_problem(row, error, text)) from None
     manager.update([(row, value)])
     _say_what_is_left(row, value, manager)
     return 0
@@ -2239,7 +2288,7 @@ def _read_piped(row: Field) -> str:
     try:
         text = content.decode("utf-8-sig").strip(BLANKS)
     except UnicodeDecodeError:
-        raise ValueError("expected UTF-8 text on standard input") from None
+        raise ConfigError(f"{row.name}: expected UTF-8 text on standard input") from None
     if row.secret:
         _mask(text)
     return text
@@ -2248,11 +2297,11 @@ def _read_piped(row: Field) -> str:
 def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     """After one value was set: what else it makes necessary."""
     if row.twin and manager.get_or_none(row.twin) != value:
-        _tell(f"{row.twin} is another value still: {_program(f'set {row.twin}')}")
+        _tell(f"{row.twin} is still another one; if it is the same account, run {_program(f'set {row.twin}')}")
     provider = _provider_of(value) if _is_model(row) else None
     for key in (key for key in SECRETS if provider and key.provider is provider):
         if not manager.get_or_none(key.name):
-            _tell(f"{key.name} is needed for it and not set: {_program(f'set {key.name}')}")
+            _tell(f"{value} needs {key.name}, which is not set; run {_program(f'set {key.name}')}")
 
 
 def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> int:
@@ -2348,12 +2397,16 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
     for value in values.values():
         variable = value.row.variable
         if value.value and not _is_set(variable):
-            environment[variable] = value.value
+            environment[variable] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
     try:
+        if not command[0]:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return _become(command, environment)
     except OSError as error:
-        _report("Run", ConfigError(f"{command[0]}: {error.strerror}"))
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        missing = isinstance(error, FileNotFoundError)
+        hint = "check its spelling and PATH" if missing else "check its mode and its first line"
+        _report("Run", ConfigError(f"{command[0]}: {error.strerror}", hint=hint))
+        return 127 if missing else 126
 
 
 def _is_set(variable: str) -> bool:
@@ -2377,7 +2430,9 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     import argparse
 
-    parser.add_argument("words", metavar="[--] COMMAND ...", nargs=argparse.REMAINDER, help="the command to run")
+    parser.usage = "%(prog)s [-h] [--base-dir DIR] [-v] [--] COMMAND ..."
+    parser.epilog = "variables: " + ", ".join(row.variable for row in FIELDS.values() if row.variable)
+    parser.add_argument("words", metavar="COMMAND ...", nargs=argparse.REMAINDER, help="the command to run")
 
 
 def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
@@ -2387,7 +2442,7 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
     done. A copy of the old configuration can only be read with a copy of the old key.
     """
     count = manager.rotate_key()
-    _tell(f"A new machine key; {count} secrets are encrypted with it.")
+    _tell(f"There is a new machine key, and {count} secrets are encrypted with it.")
     return 0
 
 
