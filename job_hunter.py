@@ -41,9 +41,8 @@ if __name__ == "__main__" and sys.argv[1:] in (["-h"], ["--help"]):  # before an
     try:
         sys.exit(print(__doc__, end="", flush=True))  # noqa: T201
     except OSError as error:
-        sys.stderr.write(f"[Help] standard output: {error.strerror}\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
-        sys.exit(1)
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"[Help] standard output: {error.strerror}")
 
 # What only some commands need is imported where it is needed: most of them take less time than such an import.
 import contextlib
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     import logging
     from dataclasses import dataclass
     from pathlib import Path
-    from typing import Any, TextIO
+    from typing import Any, NoReturn, TextIO
 
     from cryptography.fernet import Fernet
 else:
@@ -726,7 +725,7 @@ def _refuse_shared(path: str, found: os.stat_result) -> None:
     """Neither a public directory such as /tmp nor another user's may become the base directory."""
     if found.st_mode & stat.S_ISVTX or path == dirname(path):
         raise ConfigError(f"{path}: is shared by all users", hint="choose a directory of your own with --base-dir")
-    if sys.platform != "win32" and os.geteuid() not in (0, found.st_uid) and found.st_uid != 0:
+    if sys.platform != "win32" and os.geteuid() not in (0, found.st_uid):
         raise ConfigError(f"{path}: belongs to another user", hint="choose a directory of your own with --base-dir")
 
 
@@ -810,7 +809,8 @@ def _locked(base: str) -> Iterator[None]:
         _finish_rotation(base)
         yield
     finally:
-        os.close(lock)
+        with contextlib.suppress(OSError):  # nothing was written through it
+            os.close(lock)
 
 
 def _wait_for(lock: int) -> None:
@@ -1265,22 +1265,30 @@ def _as_path(path: str) -> Path:
 # Logging
 # =====================================================================================
 
-_masked: set[str] = set()
+_masked: dict[str, str] = {}  # the pattern of every secret, by the secret
 _mask_pattern = re.compile(r"(?!)")  # matches nothing
 _start_logging_once: Callable[[], None] | None = None
 _starting_logging = threading.RLock()
 
 
 def _mask(secret: str) -> None:
-    """From now on *secret* leaves the program only as asterisks, also as repr, JSON or bytes show it."""
+    """From now on *secret* leaves the program only as asterisks, however often it was escaped on the way."""
     global _mask_pattern
     if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
         return
-    shown = {secret, repr(secret)[1:-1], repr(secret.encode("utf-8", "backslashreplace"))[2:-1]}
-    for text in (secret, repr(secret)[1:-1]):
-        shown |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    _masked.update(shown)
-    _mask_pattern = re.compile("|".join(map(re.escape, sorted(_masked, key=len, reverse=True))))
+    _masked[secret] = "".join(map(_any_form, secret))
+    _mask_pattern = re.compile("|".join(_masked[known] for known in sorted(_masked, key=len, reverse=True)))
+
+
+def _any_form(character: str) -> str:
+    """A pattern of *character* as itself and as repr, JSON or bytes show it, once or several times over."""
+    if character in "'\"\\":
+        return r"\\+" if character == "\\" else rf"\\*{character}"
+    if character.isascii() and character.isprintable():
+        return re.escape(character)
+    escaped = {repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1]}
+    escaped |= {character, repr(character.encode("utf-8", "surrogatepass"))[2:-1]}
+    return "(?:" + "|".join(re.escape(form).replace(r"\\", r"\\+") for form in sorted(escaped)) + ")"
 
 
 def _safe(value: Any) -> Any:
@@ -1364,8 +1372,10 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     class RunLog(logging.FileHandler):
         """The file of the day, for this user alone; its directory never holds more than LOG_FILES of them."""
 
+        directory = join(base, FIELDS["log_dir"].place)  # until it is known what the configuration says
+
         def emit(self, record: logging.LogRecord) -> None:
-            path = _log_path(directory)
+            path = _log_path(self.directory)
             try:
                 full = exists(path) and os.path.getsize(path) + len(self.format(record)) >= LOG_BYTES
                 if self.stream and (full or path != self.baseFilename):
@@ -1381,9 +1391,9 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                 self.handleError(record)
 
         def _open(self) -> Any:
-            if not os.path.isdir(directory):
-                ConfigManager(base).ensure_dirs()
-            others = [path for _, path in _run_logs(directory) if path != self.baseFilename]
+            for missing in (base, self.directory):
+                _make_directory(missing, ours=False)
+            others = [path for _, path in _run_logs(self.directory) if path != self.baseFilename]
             for path in others[: 1 - LOG_FILES]:
                 _remove(path)
             return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_open_private)
@@ -1401,8 +1411,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
             with contextlib.suppress(Exception):  # what cannot be formatted, the log file speaks of
                 _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
-    directory = _log_directory(base)
-    file = RunLog(_log_path(directory), delay=True)
+    file = RunLog(_log_path(RunLog.directory), delay=True)
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
     terminal = Terminal()
@@ -1416,7 +1425,8 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     for handler in (file, terminal):
         handler.set_name(LOG_HANDLER)
         root.addHandler(handler)
-    for found, path in _run_logs(directory):
+    file.directory = _log_directory(base)
+    for found, path in _run_logs(file.directory):
         _tighten(path, found, 0o600)
 
 
@@ -1447,8 +1457,15 @@ def _print(text: str) -> None:
 
 def _tell(text: str) -> None:
     """Print on standard error, masked; if that is gone, nobody is there to be told."""
-    with contextlib.suppress(OSError):
+    try:
         _write(_safe(text), sys.stderr)
+    except OSError:
+        _discard(2)
+
+
+def _discard(descriptor: int) -> None:
+    """Let what is left for a standard stream vanish, or Python would try once more at its end to write it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _write(text: str, stream: TextIO | None) -> None:
@@ -2264,16 +2281,15 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
         printf %s "$NEW_PASSWORD" | python job_hunter.py set smtp.password
     """
     row = manager.find(args.name)
-    if row.secret and args.value is not None:
-        _mask(args.value)
+    if row.secret and args.value:
         hint = f"run {_program(f'set {row.name}')} and type it at the hidden prompt, or pipe it in"
         raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
-    if args.value is None and sys.stdin is not None and sys.stdin.isatty():
+    if not args.value and sys.stdin is not None and sys.stdin.isatty():
         if row.page:
             _tell(f"Make one at {row.page}")
         value = _ask(_asked(row, row.question or f"{row.label or row.name}:"), keep=None)
     else:
-        text = _read_piped(row) if args.value is None else args.value.strip(BLANKS)
+        text = " ".join(args.value).strip(BLANKS) if args.value else _read_piped(row)
         try:
             value = _accept(row, text)
         except ValueError as error:
@@ -2317,7 +2333,7 @@ def _name_option(parser: argparse.ArgumentParser) -> None:
 
 def _set_options(parser: argparse.ArgumentParser) -> None:
     _name_option(parser)
-    parser.add_argument("value", metavar="VALUE", nargs="?", help="the value, if it is no secret")
+    parser.add_argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
 
 
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
@@ -2486,14 +2502,23 @@ def _directory(text: str) -> str:
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     import argparse
 
-    class Program(argparse.ArgumentParser):
+    class Parser(argparse.ArgumentParser):
+        title = "job_hunter"
+
+        def error(self, message: str) -> NoReturn:
+            _report(self.title, UsageError(message, hint=" ".join(self.format_usage().split())))
+            self.exit(2)
+
+    class Program(Parser):
         def format_help(self) -> str:
             return f"{__doc__}"
 
     layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)  # to find the width takes 5 ms
     base_dir = argparse.ArgumentParser(add_help=False, formatter_class=layout)
     base_dir.add_argument("--base-dir", metavar="DIR", type=_directory, help="the base directory, for all that is kept")
-    program = Program(parents=[base_dir], formatter_class=layout, allow_abbrev=False)
+    program = Program(
+        parents=[base_dir], usage="%(prog)s [--base-dir DIR] COMMAND ...", formatter_class=layout, allow_abbrev=False
+    )
     program.add_argument("--version", action="version", version=f"job_hunter {__version__}")
     program.add_argument("words", metavar="COMMAND [ARGUMENT ...]", nargs=argparse.REMAINDER)
     args = program.parse_args(argv)
@@ -2505,13 +2530,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         program.error(f"there is no command {args.command!r}; the commands are: {', '.join(COMMANDS)}")
     command = COMMANDS[args.command]
     # Only the parser of the one command is made: to make all takes longer than most commands.
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"{program.prog} {args.command}",
         description=re.sub("(?m)^    ", "", command.run.__doc__ or ""),
         formatter_class=layout,
         parents=[base_dir],
         allow_abbrev=False,
     )
+    parser.title = args.command.capitalize()
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
     command.options(parser)
     return parser.parse_args(words, args)
@@ -2522,6 +2548,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
+    try:
+        status = _main(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:  # files are spoken of by ConfigError: this is standard output
+        _discard(1)
+        if not isinstance(error, BrokenPipeError):  # the reader has gone: it has seen what it wanted
+            _report("job_hunter", ConfigError(f"standard output: {error.strerror or error}"))
+        return 1
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     global _start_logging_once
     name = "job_hunter"
     try:
@@ -2543,11 +2582,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("")
         _report(name, ConfigError("interrupted", hint="what was stored is kept; run it again to go on"))
         return 130
-    except OSError as error:  # files are spoken of by ConfigError: this is standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more to write what is left
-        if not isinstance(error, BrokenPipeError):  # the reader has gone: it has seen what it wanted
-            _report(name, ConfigError(f"{error.filename or 'standard output'}: {error.strerror or error}"))
-        return 1
+    except OSError:
+        raise
     except Exception:
         _log().exception("unexpected failure of %s", name)
         path = _log_path(_log_directory(_base_directory(args.base_dir)))
@@ -2570,13 +2606,13 @@ def _report(name: str, error: ConfigError) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the program as an exception does: the terminal and the files are left in order."""
+    """Let signals end the program as an exception does: the terminal and the files are left in order."""
     import signal
 
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     replaced = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
