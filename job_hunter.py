@@ -45,28 +45,34 @@ if __name__ == "__main__" and sys.argv[1:] in (["-h"], ["--help"]):  # before an
         sys.exit(1 if isinstance(error, BrokenPipeError) else f"[Help] standard output: {error.strerror}")
 
 # What only some commands need is imported where it is needed: most of them take less time than such an import.
-import contextlib
 import errno
-import functools
 import json
 import re
 import stat
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from copy import copy
+from functools import partial, reduce
 from os.path import dirname, exists, expanduser, join
 
 TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
-    import argparse
     import logging
+    from argparse import ArgumentParser, Namespace
     from dataclasses import dataclass
     from pathlib import Path
     from typing import Any, NoReturn, TextIO
 
     from cryptography.fernet import Fernet
+
+    Directory = str | os.PathLike[str] | None
+    Document = Mapping[str, Any]  # config.json as it is stored
+    Keys = Sequence[bytes]  # the machine keys that may open a secret
+    Check = Callable[[Any], Any]  # of a value: see Field
+    Values = Mapping[str, "Value"]  # of all fields, by their names
 else:
 
     def dataclass(cls: type) -> type:
@@ -159,7 +165,7 @@ class UsageError(ConfigError):
 class Provider:
     """Who serves a model: a row for what stands before the `/` of a model string."""
 
-    name: str
+    names: tuple[str, ...]  # what stands before the "/"
     title: str
     url: str  # its base URL
     url_variable: str  # the variable that gives another base URL
@@ -167,7 +173,6 @@ class Provider:
     list_name: str = "data"  # the member of the answer that holds the list
     model_name: str = "id"  # the member of its items that names a model
     headers: Mapping[str, str] = types.MappingProxyType({})  # {key} stands for the key
-    also: tuple[str, ...] = ()  # other names before the "/" for the same provider
     bare: str = ""  # a pattern of model names that stand without "provider/"
     note: str = ""  # said when one of its models is chosen
     start: str = ""  # what to do if nothing answers at its URL
@@ -183,7 +188,7 @@ class Field:
     never naming the value.
     """
 
-    check: Callable[[Any], Any]
+    check: Check
     label: str = ""  # the service in the summary
     question: str = ""  # asked by setup, in exactly these words
     variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
@@ -201,8 +206,8 @@ class Field:
 
 # What surrounds a pasted value: white space of any kind, no-break spaces too, and zero-width characters.
 BLANKS = (
-    "".join(map(chr, [*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x2010)]))
-    + "\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -223,7 +228,7 @@ def _lines(value: object) -> str:
     return "\n".join(_text(line) for line in lines).strip()
 
 
-def _pattern(pattern: str, expected: str) -> Callable[[object], str]:
+def _pattern(pattern: str, expected: str) -> Check:
     def check(value: object) -> str:
         text = _text(value)
         if not re.fullmatch(pattern, text):
@@ -233,7 +238,7 @@ def _pattern(pattern: str, expected: str) -> Callable[[object], str]:
     return check
 
 
-def _whole_number(low: int, high: int) -> Callable[[object], int]:
+def _whole_number(low: int, high: int) -> Check:
     def check(value: object) -> int:
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"expected a whole number from {low} to {high}")
@@ -242,9 +247,9 @@ def _whole_number(low: int, high: int) -> Callable[[object], int]:
     return check
 
 
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in choices:
+def _one_of(*choices: str) -> Check:
+    def check(value: object) -> object:
+        if value not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}")
         return value
 
@@ -252,9 +257,10 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 
 
 def _list_of_names(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) and _text(name) for name in value):
+    names = [_text(name) for name in value] if isinstance(value, list) else [""]
+    if not all(names):
         raise ValueError("expected a list of names")
-    return [_text(name) for name in value]
+    return names
 
 
 def _app_password(value: object) -> str:
@@ -269,7 +275,7 @@ def _doubtful_app_password(text: str) -> str:
     return "stored, but one that Google made has 16 letters; if mail is refused, make a new one"
 
 
-def _api_key(prefix: str, unlike: str = "", owner: str = "") -> Callable[[object], str]:
+def _api_key(prefix: str, unlike: str = "", owner: str = "") -> Check:
     def check(value: object) -> str:
         text = _text(value)
         if unlike and text.startswith(unlike):
@@ -289,20 +295,19 @@ _host = _pattern(r"[^\s/@]+", "a host name")
 _port = _whole_number(1, 65535)
 
 OLLAMA = Provider(
-    "ollama",
+    ("ollama", "ollama_chat"),
     "Ollama",
     url="http://localhost:11434",
     url_variable="OLLAMA_HOST",
     list_path="/api/tags",
     list_name="models",
     model_name="name",
-    also=("ollama_chat",),
     note="Ensure Ollama is running at localhost:11434",
     start="start it with: ollama serve",
     get_model="ollama pull {}",
 )
 ANTHROPIC = Provider(
-    "anthropic",
+    ("anthropic",),
     "Anthropic",
     url="https://api.anthropic.com",
     url_variable="ANTHROPIC_BASE_URL",
@@ -311,7 +316,7 @@ ANTHROPIC = Provider(
     bare="claude",
 )
 OPENAI = Provider(
-    "openai",
+    ("openai",),
     "OpenAI",
     url="https://api.openai.com/v1",
     url_variable="OPENAI_BASE_URL",
@@ -322,31 +327,30 @@ OPENAI = Provider(
 PROVIDERS = (OLLAMA, ANTHROPIC, OPENAI)
 
 
-def _row(default: Any, check: Callable[[Any], Any], **columns: Any) -> Any:
-    """Declare a field of the schema: its default and its row of the table."""
-    return Field(check, default=default, **columns)
+def _row(check: Check, **columns: Any) -> Any:
+    """Declare a field of the schema, which is its row of the table."""
+    return Field(check, **columns)
 
 
 def _part(factory: Callable[[], Any]) -> Any:
     """Declare a part of the schema that is itself made of parts."""
-    return functools.partial(factory)
+    return partial(factory)
 
 
 @dataclass
 class AgentConfig:
     """What one agent needs: its LiteLLM model string."""
 
-    model: str = _row(DEFAULT_MODEL, _model, label="{} model")
+    model: str = _row(_model, default=DEFAULT_MODEL, label="{} model")
 
 
 @dataclass
 class SmtpConfig:
     """The server that sends mail (STARTTLS, or TLS from the first byte on port 465), and its login."""
 
-    host: str = _row("smtp.gmail.com", _host, label="SMTP server")
-    port: int = _row(587, _port)
+    host: str = _row(_host, default="smtp.gmail.com", label="SMTP server")
+    port: int = _row(_port, default=587)
     username: str = _row(
-        "",
         _email,
         label="Gmail address",
         question="Gmail address for sending:",
@@ -355,7 +359,6 @@ class SmtpConfig:
         twin="imap.username",
     )
     password: str = _row(
-        "",
         _app_password,
         label="Gmail App Password",
         question="Gmail App Password",
@@ -372,10 +375,10 @@ class SmtpConfig:
 class ImapConfig:
     """The server that receives mail (TLS from the first byte), and its login."""
 
-    host: str = _row("imap.gmail.com", _host, label="IMAP server")
-    port: int = _row(993, _port)
-    username: str = _row("", _email, label="Gmail address (IMAP)", required=True)
-    password: str = _row("", _app_password, label="Gmail App Password (IMAP)", secret=True, required=True)
+    host: str = _row(_host, default="imap.gmail.com", label="IMAP server")
+    port: int = _row(_port, default=993)
+    username: str = _row(_email, label="Gmail address (IMAP)", required=True)
+    password: str = _row(_app_password, label="Gmail App Password (IMAP)", secret=True, required=True)
 
 
 @dataclass
@@ -389,22 +392,20 @@ class AppConfig:
     agents: dict[str, AgentConfig] = _part(lambda: {name: AgentConfig() for name in AGENT_NAMES})
     smtp: SmtpConfig = _part(SmtpConfig)
     imap: ImapConfig = _part(ImapConfig)
-    max_retries: int = _row(3, _whole_number(0, 100))
-    backoff_strategy: str = _row("exponential", _one_of("exponential", "linear", "constant"))
-    llm_fallback_chain: list[str] = _row(["claude", "openai", "ollama"], _list_of_names)
-    db_path: str = _row("", _text, place="outreach.db")
-    log_dir: str = _row("", _text, place="logs")
-    resume_dir: str = _row("", _text, place="resume")
-    venues_dir: str = _row("", _text, place="venues")
+    max_retries: int = _row(_whole_number(0, 100), default=3)
+    backoff_strategy: str = _row(_one_of("exponential", "linear", "constant"), default="exponential")
+    llm_fallback_chain: list[str] = _row(_list_of_names, default=["claude", "openai", "ollama"])
+    db_path: str = _row(_text, place="outreach.db")
+    log_dir: str = _row(_text, place="logs")
+    resume_dir: str = _row(_text, place="resume")
+    venues_dir: str = _row(_text, place="venues")
     mailing_address: str = _row(
-        "",
         _lines,
         label="Mailing address",
         question="Physical mailing address (required for CAN-SPAM):",
         variable="MAILING_ADDRESS",
     )
     anthropic_api_key: str = _row(
-        "",
         _api_key("sk-ant-"),
         label="Anthropic API key",
         question="Anthropic API key",
@@ -414,7 +415,6 @@ class AppConfig:
         provider=ANTHROPIC,
     )
     openai_api_key: str = _row(
-        "",
         _api_key("sk-", unlike="sk-ant-", owner="Anthropic"),
         label="OpenAI API key",
         question="OpenAI API key",
@@ -458,6 +458,7 @@ FIELDS: dict[str, Field] = {
     )
 }
 SECRETS = tuple(row for row in FIELDS.values() if row.secret)
+VARIABLES = ", ".join(row.variable for row in FIELDS.values() if row.variable)
 SCHEMA = [AgentConfig, SmtpConfig, ImapConfig, AppConfig]
 
 
@@ -469,9 +470,9 @@ def _make_dataclasses() -> None:
         schema = SCHEMA.pop(0)
         for name, row in list(vars(schema).items()):
             if isinstance(row, Field):
-                factory: Callable[[], Any] = functools.partial(copy, row.default)  # a list must be copied
+                factory: Callable[[], Any] = partial(copy, row.default)  # a list must be copied
                 setattr(schema, name, dataclasses.field(default_factory=factory, repr=not row.secret))
-            elif isinstance(row, functools.partial):
+            elif isinstance(row, partial):
                 setattr(schema, name, dataclasses.field(default_factory=row))
         del schema.__init__  # type: ignore[misc]
         dataclasses.dataclass(schema)
@@ -489,7 +490,7 @@ def _provider_of(model: str) -> Provider | None:
     """The known provider of a LiteLLM model string, or None."""
     before, slash, _ = model.partition("/")
     for provider in PROVIDERS:
-        if before in (provider.name, *provider.also) if slash else provider.bare and re.match(provider.bare, model):
+        if before in provider.names if slash else provider.bare and re.match(provider.bare, model):
             return provider
     return None
 
@@ -531,19 +532,19 @@ def _encrypt(plaintext: str, machine_key: bytes) -> str:
     return _derive(machine_key).encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
 
 
-def _decrypt(token: str, machine_keys: Sequence[bytes]) -> str | None:
+def _decrypt(token: str, machine_keys: Keys) -> str | None:
     """The text in *token*, or None if no key of *machine_keys* opens it."""
     for fernet in map(_derive, machine_keys):
         from cryptography.fernet import InvalidToken
 
-        with contextlib.suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
+        with suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
             plaintext = fernet.decrypt(token).decode("utf-8", "surrogatepass")
             _mask(plaintext)
             return plaintext
     return None
 
 
-def get_fernet(base_dir: str | os.PathLike[str] | None = None) -> Fernet:
+def get_fernet(base_dir: Directory = None) -> Fernet:
     """Return the Fernet of the machine key in *base_dir* (by default, the base directory).
 
     As it can encrypt, a machine key is made where there is none. Raises ConfigError if the
@@ -552,7 +553,7 @@ def get_fernet(base_dir: str | os.PathLike[str] | None = None) -> Fernet:
     return _derive(_machine_key_of(_base_directory(base_dir)))
 
 
-def encrypt_secret(plaintext: str, base_dir: str | os.PathLike[str] | None = None) -> str:
+def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
     """Encrypt any text with the machine key in *base_dir*, which is made if there is none.
 
     Returns a bare Fernet token, without the mark that it has in config.json. Raises
@@ -561,16 +562,14 @@ def encrypt_secret(plaintext: str, base_dir: str | os.PathLike[str] | None = Non
     return _encrypt(plaintext, _machine_key_of(_base_directory(base_dir)))
 
 
-def decrypt_secret(token: str, base_dir: str | os.PathLike[str] | None = None) -> str:
+def decrypt_secret(token: str, base_dir: Directory = None) -> str:
     """Return the text in a token of encrypt_secret. Never makes a machine key.
 
     Raises ConfigError if there is no machine key in *base_dir* or the token was not made with it.
     """
     base = _base_directory(base_dir)
-    machine_keys: tuple[bytes, ...] = ()
-    plaintext = None
-    while plaintext is None and machine_keys != (machine_keys := _machine_keys(base)):  # it may have been rotated
-        plaintext = _decrypt(token, machine_keys)
+    machine_keys = _machine_keys(base)
+    plaintext = _decrypt(token, machine_keys)
     if plaintext is None:
         raise ConfigError(
             _why_unreadable(base, machine_keys), hint=f"restore the machine key as {join(base, KEY_FILE)}"
@@ -578,7 +577,7 @@ def decrypt_secret(token: str, base_dir: str | os.PathLike[str] | None = None) -
     return plaintext
 
 
-def _why_unreadable(base: str, machine_keys: Sequence[bytes]) -> str:
+def _why_unreadable(base: str, machine_keys: Keys) -> str:
     if not machine_keys:
         return f"cannot be decrypted: the machine key {join(base, KEY_FILE)} is missing"
     return f"cannot be decrypted: made with another machine key than {join(base, KEY_FILE)}, or damaged"
@@ -597,9 +596,10 @@ def _read_key(path: str) -> bytes | None:
     return machine_key
 
 
-def _machine_keys(base: str) -> tuple[bytes, ...]:
-    """The keys that may open a secret: the machine key, if there is one, and during a rotation the next one too."""
-    found = [_read_key(join(base, name)) for name in (KEY_FILE, NEXT_KEY_FILE)]
+def _machine_keys(base: str) -> Keys:
+    """The keys that may open a secret: during a rotation the next one, and the machine key, if there is one."""
+    # In this order, as the next key becomes the machine key: read afterwards, it would be gone.
+    found = [_read_key(join(base, name)) for name in (NEXT_KEY_FILE, KEY_FILE)]
     return tuple(machine_key for machine_key in found if machine_key is not None)
 
 
@@ -607,7 +607,7 @@ def _machine_key_of(base: str) -> bytes:
     """The machine key, made if there is none."""
     machine_keys = _machine_keys(base)
     if machine_keys:
-        return machine_keys[0]
+        return machine_keys[-1]
     with _locked(base):
         return _machine_key_for_encryption(base)
 
@@ -623,7 +623,7 @@ def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
     if tokens and all(_decrypt(token, machine_keys) is None for token in tokens.values()):
         raise ConfigError(f"the stored secrets {_why_unreadable(base, machine_keys)}", hint=_restore_hint(base))
     if machine_keys:
-        return machine_keys[0]
+        return machine_keys[-1]
     machine_key = os.urandom(MACHINE_KEY_BYTES)
     _write_file(join(base, KEY_FILE), machine_key)
     _log().info("made the machine key %s", join(base, KEY_FILE))
@@ -671,7 +671,7 @@ WHAT_TO_DO = {
 }
 
 
-def _base_directory(base_dir: str | os.PathLike[str] | None = None) -> str:
+def _base_directory(base_dir: Directory = None) -> str:
     """The absolute base directory: *base_dir*, else what the variable says, else ~/.outreach-agent."""
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent"))
     if os.fspath(chosen).startswith("~"):
@@ -679,7 +679,7 @@ def _base_directory(base_dir: str | os.PathLike[str] | None = None) -> str:
     return os.path.abspath(chosen)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _blaming(path: str) -> Iterator[None]:
     """Turn an error of the operating system into a ConfigError that names *path*."""
     try:
@@ -710,7 +710,7 @@ def _make_directory(path: str, ours: bool = True) -> None:
         except FileNotFoundError:
             if dirname(path) != path:
                 _make_directory(dirname(path), ours=False)
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 os.mkdir(path, 0o700)
                 os.chmod(path, 0o700)  # adds what an unusual umask took
             found = os.stat(path)
@@ -759,14 +759,14 @@ def _write_file(path: str, content: bytes) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 _remove(temporary)
             raise
         _flush_directory(dirname(path))
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(path)
 
 
@@ -788,7 +788,7 @@ def _flush_directory(path: str) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _locked(base: str) -> Iterator[None]:
     """Hold the one lock of *base*, which is made if there is none: read, change and replace happen under it."""
     _make_directory(base)
@@ -802,14 +802,13 @@ def _locked(base: str) -> Iterator[None]:
     try:
         with _blaming(base):
             _wait_for(lock)
-            _remove(os.path.realpath(join(base, CONFIG_FILE)) + TEMPORARY)
             for name in os.listdir(base):
                 if name.startswith((CONFIG_FILE, KEY_FILE)) and name.endswith(TEMPORARY):
                     _remove(join(base, name))
         _finish_rotation(base)
         yield
     finally:
-        with contextlib.suppress(OSError):  # nothing was written through it
+        with suppress(OSError):  # nothing was written through it
             os.close(lock)
 
 
@@ -818,7 +817,7 @@ def _wait_for(lock: int) -> None:
         import msvcrt
 
         while True:
-            with contextlib.suppress(OSError):  # it gives up after ten seconds
+            with suppress(OSError):  # it gives up after ten seconds
                 msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
                 return
     else:
@@ -835,25 +834,23 @@ def _read_document(path: str) -> dict[str, Any]:
     content = _read_file(path)
     if content is None:
         return {}
-    twice: dict[int, tuple[dict[str, Any], str]] = {}
+    twice: dict[int, list[str]] = {}  # what is named twice in an object (by its id) and below, as it is seen from there
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        built = dict(pairs)
-        if len(built) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice[id(built)] = built, next(name for name in built if names.count(name) > 1)
+        built: dict[str, Any] = {}
+        places = []
+        for name, part in pairs:
+            places += [name] * (name in built) + [f"{name}.{place}" for place in twice.pop(id(part), ())]
+            built[name] = part
+        if places:
+            twice[id(built)] = places
         return built
 
     def refuse(number: str) -> Any:
         raise ValueError(f"{number} is not a number of JSON")
 
-    def finite(number: str) -> float:
-        return float(number) if abs(float(number)) < float("inf") else refuse("one beyond the range of numbers")
-
     try:
-        document = json.loads(
-            content.decode("utf-8-sig"), object_pairs_hook=build, parse_constant=refuse, parse_float=finite
-        )
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=build, parse_constant=refuse)
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 text: byte {error.start + 1}"
     except json.JSONDecodeError as error:
@@ -866,32 +863,17 @@ def _read_document(path: str) -> dict[str, Any]:
         if not isinstance(document, dict):
             problem = f"expected an object, found {_found(document)}"
         elif twice:
-            problem = "; ".join(f"{place} is named twice" for place in _places(document, twice))
+            problem = "; ".join(f"{place} is named twice" for places in twice.values() for place in places)
         else:
             return document
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program('setup')}")
 
 
-def _places(document: Any, twice: Mapping[int, tuple[Any, str]]) -> Iterator[str]:
-    """Where in *document* the objects stand that name something twice, with that name."""
-    remaining: list[tuple[str, Any]] = [("", document)]
-    while remaining:
-        place, node = remaining.pop()
-        if id(node) in twice:
-            yield place + twice[id(node)][1]
-        parts: Iterable[tuple[Any, Any]] = ()
-        if isinstance(node, dict):
-            parts = node.items()
-        elif isinstance(node, list):
-            parts = enumerate(node)
-        remaining.extend((f"{place}{name}.", part) for name, part in parts)
-
-
-def _serialize(document: Mapping[str, Any]) -> bytes:
+def _serialize(document: Document) -> bytes:
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except RecursionError:
-        raise ConfigError("the configuration is nested too deeply") from None
+    except (RecursionError, ValueError) as error:  # ValueError: 1e999, which is read as infinity
+        raise ConfigError(f"the configuration cannot be written: {error}") from None
     # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
@@ -920,10 +902,9 @@ class Value:
     value: Any  # checked, a secret in plain text; the default where there is none
     status: str  # configured, default, missing, invalid or unreadable
     problem: str = ""
-    in_the_open: bool = False  # a secret that stands in plain text
 
 
-def _rows(document: Mapping[str, Any]) -> Iterator[Field]:
+def _rows(document: Document) -> Iterator[Field]:
     """The table for this document: further agents than the seven are configured as they are."""
     yield from FIELDS.values()
     agents = document.get("agents")
@@ -936,7 +917,7 @@ def _is_default(row: Field, value: object) -> bool:
     return type(value) is type(row.default) and value == row.default  # to Python, 3.0 and True are numbers like 3 and 1
 
 
-def _examine(row: Field, document: Mapping[str, Any], machine_keys: Sequence[bytes], base: str) -> Value:
+def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> Value:
     stored: Any = document
     for depth, name in enumerate(row.path):
         if not isinstance(stored, dict):
@@ -956,7 +937,7 @@ def _examine(row: Field, document: Mapping[str, Any], machine_keys: Sequence[byt
                 return Value(row, "", "unreadable", f"{row.name}: {_why_unreadable(base, machine_keys)}")
         _mask(plaintext)
     try:
-        return Value(row, row.check(plaintext), "configured", in_the_open=row.secret and plaintext is stored)
+        return Value(row, row.check(plaintext), "configured")
     except ValueError as error:
         return Value(row, row.default, "invalid", _problem(row, error, stored))
 
@@ -968,24 +949,24 @@ def _stored(document: Any, row: Field) -> Any:
     return document
 
 
-def _tokens(document: Mapping[str, Any]) -> dict[str, str]:
-    """The token of every encrypted secret, by the name of its field."""
-    stored = {row.name: _stored(document, row) for row in SECRETS}
-    return {
-        name: text[len(SECRET_MARK) :]
-        for name, text in stored.items()
-        if isinstance(text, str) and text.startswith(SECRET_MARK)
-    }
-
-
-def _plain_secrets(document: Mapping[str, Any]) -> dict[str, str]:
-    """Every secret that stands in plain text, edited by hand, by the name of its field."""
+def _stored_secrets(document: Document, *, marked: bool) -> dict[str, str]:
+    """The secrets of the document, by the name of their field: the marked ones or those in plain text."""
     stored = {row.name: _stored(document, row) for row in SECRETS}
     return {
         name: text
         for name, text in stored.items()
-        if isinstance(text, str) and text and not text.startswith(SECRET_MARK)
+        if isinstance(text, str) and text and text.startswith(SECRET_MARK) is marked
     }
+
+
+def _tokens(document: Document) -> dict[str, str]:
+    """The token of every encrypted secret, by the name of its field."""
+    return {name: text[len(SECRET_MARK) :] for name, text in _stored_secrets(document, marked=True).items()}
+
+
+def _plain_secrets(document: Document) -> dict[str, str]:
+    """Every secret that stands in plain text, edited by hand, by the name of its field."""
+    return _stored_secrets(document, marked=False)
 
 
 def _put(document: dict[str, Any], row: Field, stored: object) -> None:
@@ -1000,13 +981,18 @@ def _put(document: dict[str, Any], row: Field, stored: object) -> None:
 
 def _from_text(row: Field, text: str) -> Any:
     """The value that a person, a variable or a pipe gives as text, checked; ValueError says what was expected."""
+    if row.secret:
+        _mask(text)
+    value: Any = text
     if isinstance(row.default, int):
-        with contextlib.suppress(ValueError):
-            return row.check(int(text.strip(BLANKS)))
-        return row.check(text)
-    if isinstance(row.default, list):
-        return row.check([name for name in re.split(r"[\s,]+", text) if name])
-    return row.check(text)
+        with suppress(ValueError):
+            value = int(text.strip(BLANKS))
+    elif isinstance(row.default, list):
+        value = [name for name in re.split(r"[\s,]+", text) if name]
+    value = row.check(value)
+    if row.secret:
+        _mask(value)
+    return value
 
 
 class ConfigManager:
@@ -1017,7 +1003,7 @@ class ConfigManager:
     Every method raises ConfigError for what cannot be read, is invalid, or cannot be written.
     """
 
-    def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, base_dir: Directory = None) -> None:
         self._base = _base_directory(base_dir)
         self._config = join(self._base, CONFIG_FILE)
         self._kept = False  # whether what cannot be read any more has been copied
@@ -1051,16 +1037,14 @@ class ConfigManager:
         """
         _make_dataclasses()
         values = self.examine()
-        problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
-        if problems:
-            raise ConfigError(*problems, hint=self.hint_for(values.values()))
+        self.refuse_problems(values.values())
         config = AppConfig()
         for value in values.values():
             *parents, last = value.row.path
             if _is_model(value.row):
                 config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
             else:
-                setattr(functools.reduce(getattr, parents, config), last, value.value)
+                setattr(reduce(getattr, parents, config), last, value.value)
         config._loaded = {name: copy(value.value) for name, value in values.items()}
         return config
 
@@ -1082,7 +1066,7 @@ class ConfigManager:
         values: dict[str, Any] = {}
         problems: list[str] = []
         for row in rows:
-            value = config.agents[row.path[1]].model if _is_model(row) else functools.reduce(getattr, row.path, config)
+            value = config.agents[row.path[1]].model if _is_model(row) else reduce(getattr, row.path, config)
             try:
                 values[row.name] = value if _is_default(row, value) else row.check(value)
             except ValueError as error:
@@ -1097,11 +1081,11 @@ class ConfigManager:
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
-        document, machine_keys = self._read(with_keys=name in FIELDS and FIELDS[name].secret)
-        row = self.row(name, document)
+        row = self.find(name)
+        # What is no secret needs no key, which may be damaged.
+        document, machine_keys = self._read() if row.secret else (_read_document(self._config), ())
         value = _examine(row, document, machine_keys, self._base)
-        if value.problem:
-            raise ConfigError(value.problem, hint=self.hint_for([value]))
+        self.refuse_problems([value])
         return value.value
 
     def set(self, name: str, value: Any) -> None:
@@ -1122,18 +1106,15 @@ class ConfigManager:
         """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
         return join(self._base, expanduser(self.get(name) or FIELDS[name].place))
 
-    def find(self, name: str) -> Field:
-        """The row of the table with this dotted name, as row() gives it for the file as it is."""
-        return self.row(name, self._read(with_keys=False)[0])
-
     def get_or_none(self, name: str) -> Any:
         """One value as get() gives it, or None if it is not valid."""
-        with contextlib.suppress(ConfigError):
+        with suppress(ConfigError):
             return self.get(name)
         return None
 
-    def row(self, name: str, document: Mapping[str, Any]) -> Field:
+    def find(self, name: str) -> Field:
         """The row of the table with this dotted name; UsageError with the nearest if there is none."""
+        document = _read_document(self._config)  # a broken file is spoken of before a value is asked for
         if name in FIELDS:
             return FIELDS[name]
         rows = {row.name: row for row in _rows(document)}
@@ -1152,10 +1133,9 @@ class ConfigManager:
         """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
         document, machine_keys = self._read()
         values = {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
-        for value in values.values():
-            if value.in_the_open and value.row.name not in self._warned:
-                self._warned.add(value.row.name)
-                _log().warning("%s stands in plain text; it is encrypted at the next write", value.row.name)
+        for name in _plain_secrets(document).keys() - self._warned:
+            self._warned.add(name)
+            _log().warning("%s stands in plain text; it is encrypted at the next write", name)
         return values
 
     def update(
@@ -1237,17 +1217,20 @@ class ConfigManager:
         self._kept = True
         _log().warning("the old configuration is kept as %s", kept)
 
-    def _read(self, with_keys: bool = True) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    def _read(self) -> tuple[dict[str, Any], Keys]:
         """The document and, if it holds secrets, the keys for them, of one moment: readers take no lock."""
-        document = _read_document(self._config)
-        if not with_keys or not _tokens(document):
-            return document, ()
-        machine_keys = _machine_keys(self._base)
+        machine_keys: Keys = ()
         while True:
             document = _read_document(self._config)
-            before, machine_keys = machine_keys, _machine_keys(self._base)
+            before, machine_keys = machine_keys, _machine_keys(self._base) if _tokens(document) else ()
             if before == machine_keys:
                 return document, machine_keys
+
+    def refuse_problems(self, values: Iterable[Value]) -> None:
+        """Raise ConfigError if any of *values* has a problem, with every problem once."""
+        problems = {value.problem: value for value in values if value.problem}
+        if problems:
+            raise ConfigError(*problems, hint=self.hint_for(problems.values()))
 
     def hint_for(self, values: Iterable[Value]) -> str:
         if any(value.status == "unreadable" for value in values):
@@ -1335,7 +1318,7 @@ def _log_path(directory: str) -> str:
     return join(directory, f"run-{time.strftime('%Y-%m-%d')}.log")
 
 
-def configure_logging(base_dir: str | os.PathLike[str] | None = None, verbosity: int = 0) -> None:
+def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
     """Send the log of this process to the log file of the day and to standard error.
 
     The file, `logs/run-YYYY-MM-DD.log` under *base_dir*, gets everything from DEBUG up as one
@@ -1408,7 +1391,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
 
     class Terminal(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            with contextlib.suppress(Exception):  # what cannot be formatted, the log file speaks of
+            with suppress(Exception):  # what cannot be formatted, the log file speaks of
                 _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
     file = RunLog(_log_path(RunLog.directory), delay=True)
@@ -1433,7 +1416,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
 def _run_logs(directory: str) -> list[tuple[os.stat_result, str]]:
     """The run logs in *directory*, those first that were written longest ago."""
     logs = []
-    with contextlib.suppress(OSError):  # there is no such directory, or another process drops one of them just now
+    with suppress(OSError):  # there is no such directory, or another process drops one of them just now
         for entry in os.scandir(directory):
             if re.fullmatch(r"run-\d{4}-\d\d-\d\d\.log(\.\d+)?", entry.name):
                 logs.append((entry.stat(), entry.path))
@@ -1504,12 +1487,12 @@ def _program(command: str = "") -> str:
     return f"{name if name.startswith('job-hunter') else 'python job_hunter.py'} {command}".rstrip()
 
 
-def _summary(values: Mapping[str, Value], asked: Iterable[str] | None = None) -> list[dict[str, str]]:
+def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str, str]]:
     """The lines of the summary; after setup, *asked* has the names of what was asked for this time."""
     lines = []
     for value in sorted(values.values(), key=lambda value: _rank(value.row)):
         row = value.row
-        if not row.label or (_is_twin(row) and _same_as_primary(value, values)):
+        if not row.label or _repeats(value, values):
             continue
         status, shown = value.status, _shown(value)
         port = values.get(f"{row.path[0]}.port") if row.path[-1] == "host" else None
@@ -1529,13 +1512,13 @@ def _rank(row: Field) -> int:
     return 0 if row.required else 1 if _is_model(row) else 2 if row.provider else 3 if row.question else 4
 
 
-def _is_twin(row: Field) -> bool:
-    return any(primary.twin == row.name for primary in FIELDS.values())
-
-
-def _same_as_primary(value: Value, values: Mapping[str, Value]) -> bool:
-    primary = next(values[row.name] for row in FIELDS.values() if row.twin == value.row.name)
-    return (primary.value, primary.status) == (value.value, value.status)
+def _repeats(value: Value, values: Values) -> bool:
+    """Whether a field says only what the one says whose answer fills it too."""
+    return any(
+        (values[first.name].value, values[first.name].status) == (value.value, value.status)
+        for first in FIELDS.values()
+        if first.twin == value.row.name
+    )
 
 
 def _shown(value: Value) -> str:
@@ -1586,7 +1569,7 @@ def _pieces(text: str, width: int) -> Iterator[str]:
         yield piece
 
 
-def _print_summary(manager: ConfigManager, values: Mapping[str, Value], asked: Iterable[str] | None = None) -> None:
+def _print_summary(manager: ConfigManager, values: Values, asked: Iterable[str] | None = None) -> None:
     _print_table(_summary(values, asked))
     _print(f"\nConfiguration: {manager.config_path}")
     database = values["db_path"]
@@ -1599,22 +1582,18 @@ def _print_summary(manager: ConfigManager, values: Mapping[str, Value], asked: I
 # =====================================================================================
 
 
-def _used_providers(values: Mapping[str, Value]) -> dict[str, Provider]:
-    """The known providers of the agents' models, by name."""
-    models = [value.value for value in values.values() if _is_model(value.row)]
-    return {provider.name: provider for provider in map(_provider_of, models) if provider}
+def _is_needed(row: Field, values: Values) -> bool:
+    """Whether this field is required, by itself or for the model of an agent."""
+    used = {_provider_of(value.value) for value in values.values() if _is_model(value.row)}
+    return row.required or (row.provider is not None and row.provider in used)
 
 
-def _is_needed(row: Field, values: Mapping[str, Value]) -> bool:
-    return row.required or (row.provider is not None and row.provider.name in _used_providers(values))
-
-
-def _is_answered(row: Field, values: Mapping[str, Value]) -> bool:
+def _is_answered(row: Field, values: Values) -> bool:
     """Whether this field, and the one that the same answer fills, have a valid value."""
     return all(values[name].status == "configured" for name in (row.name, row.twin) if name)
 
 
-def _ask_everything(manager: ConfigManager, args: argparse.Namespace) -> set[str]:
+def _ask_everything(manager: ConfigManager, args: Namespace) -> set[str]:
     """Ask for what is missing or invalid, one question at a time, and store each answer as it is given.
 
     Returns the names of the fields that were asked for.
@@ -1643,24 +1622,24 @@ def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[s
     if row.page:
         _tell(f"Make one at {row.page}")
     keep = value.value if value.status == "configured" else None if needed else ""
-    answer = _ask(row, keep)
+    answer = _ask(row, row.question, keep)
     asked.add(row.name)
     if answer != value.value or not _is_answered(row, values):
         twin = [(FIELDS[row.twin], answer)] if row.twin else []
         manager.update([(row, answer), *twin], setup=True)
 
 
-def _ask(row: Field, keep: Any) -> Any:
+def _ask(row: Field, question: str, keep: Any = None) -> Any:
     """One answer, checked. Enter gives *keep*, unless that is None."""
+    prompt = f"{question} "
     if row.secret:
         enter = "; Enter keeps the present one" if keep else "; not needed now: Enter drops it" if keep == "" else ""
-        prompt = f"{row.question} (hidden{enter}): "
-    else:
-        shown = str(keep).replace("\n", ", ")
-        prompt = f"{row.question} [{shown}] " if keep else f"{row.question} "
+        prompt = f"{question} (hidden{enter}): "
+    elif keep:
+        prompt += f"[{keep}] ".replace("\n", ", ")
     while True:
         try:
-            text = (_read_hidden if row.secret else _read_visible)(prompt).strip(BLANKS)
+            text = _read(_read_hidden if row.secret else _read_visible, prompt)
             if not text and keep is not None:
                 return keep
             return _accept(row, text)
@@ -1670,23 +1649,27 @@ def _ask(row: Field, keep: Any) -> Any:
             _tell(f"  Not accepted: {error}.")
 
 
-def _asked(row: Field, question: str) -> Field:
-    row = copy(row)
-    row.question = question
-    return row
-
-
 def _accept(row: Field, text: str) -> Any:
     """The checked value of an answer or a variable; ValueError says what was expected."""
     if not text:
         raise ValueError("expected a value, found none")
     value = _from_text(row, text)
-    if row.secret:
-        _mask(value)
     doubt = row.doubt(value) if row.doubt else ""
     if doubt:
         _log().warning("%s: %s", row.label, doubt)
     return value
+
+
+def _read(read: Callable[[str], str], prompt: str) -> str:
+    """What a person types at a prompt, without what surrounds it."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError("there is no terminal to ask questions at", hint=_unattended_hint())
+    try:
+        return read(prompt).strip(BLANKS)
+    except (EOFError, OSError):
+        _tell("")
+        problem = "the input ended before every question was answered; what was answered is kept"
+        raise ConfigError(problem, hint=_unattended_hint()) from None
 
 
 def _read_hidden(prompt: str) -> str:
@@ -1694,80 +1677,54 @@ def _read_hidden(prompt: str) -> str:
     import getpass
     import warnings
 
-    _require_terminal()
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
-            text = getpass.getpass(_printable(prompt, sys.stderr))
+            return getpass.getpass(_printable(prompt, sys.stderr))
         except getpass.GetPassWarning:
             raise ConfigError("this terminal cannot hide what is typed", hint=_unattended_hint()) from None
-        except (EOFError, OSError):
-            raise _input_ended() from None
-    _mask(text)
-    _mask(text.strip(BLANKS))
-    return text
 
 
 def _read_visible(prompt: str) -> str:
     """What is typed at a visible prompt, with the arrow keys where there is readline."""
-    _require_terminal()
-    with contextlib.suppress(ImportError):
+    with suppress(ImportError):
         import readline
 
         readline.set_auto_history(False)
-    try:
-        if sys.stdout is not None and sys.stdout.isatty():
-            return input(_printable(prompt, sys.stdout))
-        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the summary alone
-            return input(_printable(prompt, sys.stderr))
-    except (EOFError, OSError):
-        raise _input_ended() from None
-
-
-def _require_terminal() -> None:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask questions at", hint=_unattended_hint())
-
-
-def _input_ended() -> ConfigError:
-    _tell("")
-    return ConfigError(
-        "the input ended before every question was answered; what was answered is kept", hint=_unattended_hint()
-    )
+    if sys.stdout is not None and sys.stdout.isatty():
+        return input(_printable(prompt, sys.stdout))
+    with redirect_stdout(sys.stderr):  # standard output is for the summary alone
+        return input(_printable(prompt, sys.stderr))
 
 
 def _unattended_hint() -> str:
-    variables = ", ".join(row.variable for row in FIELDS.values() if row.variable)
-    return f"without a terminal, run {_program('setup --non-interactive')} with these variables set: {variables}"
+    return f"without a terminal, run {_program('setup --non-interactive')} with these variables set: {VARIABLES}"
 
 
 # Models ------------------------------------------------------------------------------
 
 
-def _ask_for_models(manager: ConfigManager, args: argparse.Namespace, asked: set[str]) -> None:
+def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[str]) -> None:
     values = manager.examine()
     models = [value for value in values.values() if _is_model(value.row)]
-    given = _given_models(args)
+    given = _models(args.preset, args.model)
     answered = all(value.status == "configured" or value.row.name in given for value in models)
     if not args.preset and (args.reconfigure or not answered):
         asked.update(value.row.name for value in models)
         choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
         if choice == "custom":
             for value in models:
-                question = _asked(value.row, f"Model for {value.row.path[1]}:")
-                manager.update([(value.row, _ask(question, keep=value.value))], setup=True)
-        given = _models_by_name(PRESETS.get(choice, {})) | given
+                answer = _ask(value.row, f"Model for {value.row.path[1]}:", keep=value.value)
+                manager.update([(value.row, answer)], setup=True)
+        given = _models(choice, args.model)
     manager.update([(FIELDS[name], model) for name, model in given.items()], setup=True)
     asked.update(given)
     _say_what_models_need(asked, manager.examine())
 
 
-def _given_models(args: argparse.Namespace) -> dict[str, str]:
-    """The models that --preset and --model give, by the name of their field."""
-    return _models_by_name({**PRESETS.get(args.preset, {}), **dict(args.model)})
-
-
-def _models_by_name(models: Mapping[str, str]) -> dict[str, str]:
+def _models(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """The models that --preset, or the menu, and --model give, by the name of their field."""
+    models = {**PRESETS.get(preset or "", {}), **dict(single)}
     return {f"agents.{agent}.model": model for agent, model in models.items()}
 
 
@@ -1777,39 +1734,43 @@ def _ask_in_menu(keep: bool) -> str:
     for number, line in enumerate(LLM_MENU.values(), 1):
         _tell(f"  {number}. {line}")
     names = list(LLM_MENU)
-    answers = {"": "" if keep else names[0], **{str(number): name for number, name in enumerate(names, 1)}}
-    answers.update((name, name) for name in names)
+    answers = (
+        {"": "" if keep else names[0]} | dict(zip("123", names, strict=True)) | dict(zip(names, names, strict=True))
+    )
     while True:
-        answer = _read_visible("Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
-        with contextlib.suppress(KeyError):
-            return answers[answer.strip(BLANKS).lower().rstrip(".")]
+        answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
+        with suppress(KeyError):
+            return answers[answer.lower().rstrip(".")]
         _tell(f"  Not accepted: expected a number from 1 to {len(names)}, or a name.")
 
 
-def _say_what_models_need(chosen: Iterable[str], values: Mapping[str, Value]) -> None:
+def _say_what_models_need(chosen: Collection[str], values: Values) -> None:
     """What the models need that were chosen (by the names of their fields), besides a key that is kept here."""
-    models = [values[name] for name in chosen if name in values and _is_model(values[name].row)]
-    providers = [_provider_of(value.value) for value in models]
-    for note in dict.fromkeys(provider.note for provider in providers if provider and provider.note):
-        _tell(note)
-    for value, provider in zip(models, providers, strict=True):
+    said = {""}
+    for value in values.values():
+        if value.row.name not in chosen or not _is_model(value.row):
+            continue
+        provider = _provider_of(value.value)
         if provider is None:
             agent = value.row.path[1]
             _log().warning("%s: the key for %s must be in the environment of that agent", agent, value.value)
+        elif provider.note not in said:
+            said.add(provider.note)
+            _tell(provider.note)
 
 
 # From the environment ----------------------------------------------------------------
 
 
-def _take_from_environment(manager: ConfigManager, args: argparse.Namespace) -> set[str]:
+def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[str]:
     """Store what the variables hold, in one step; or say everything that is missing or invalid, and store nothing.
 
     Returns the names of the fields that were stored.
     """
     before = manager.examine()
-    given = _given_models(args)
+    given = _models(args.preset, args.model)
     if not given and not any(_is_model(value.row) and value.status == "configured" for value in before.values()):
-        given = {name: FIELDS[name].default for name in FIELDS if _is_model(FIELDS[name])}
+        given = _models("fully_free")
     planned = before | {name: Value(FIELDS[name], model, "configured") for name, model in given.items()}
     changed = [(FIELDS[name], model) for name, model in given.items()]
     problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
@@ -1833,15 +1794,16 @@ def _take_from_environment(manager: ConfigManager, args: argparse.Namespace) -> 
     return {row.name for row, _ in changed}
 
 
-def _answer_in_environment(row: Field, values: Mapping[str, Value], reconfigure: bool) -> Any:
+def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any:
     """The value to store for *row*, or None for what is stored already; ValueError if it is missing or invalid."""
     text = _variable(row)
     value = values[row.name]
-    if text and (reconfigure or not _is_answered(row, values)):
+    answered = _is_answered(row, values)
+    if text and (reconfigure or not answered):
         return _accept(row, text)
-    if text and text != value.value and _from_text_or_none(row, text) != value.value:
+    if text and _from_text_or_none(row, text) != value.value:
         _log().warning("%s differs from the stored value and is not used; --reconfigure uses it", row.variable)
-    if text or _is_answered(row, values):
+    if answered:
         return None
     if value.status == "configured":  # only its twin is not
         return value.value
@@ -1851,7 +1813,7 @@ def _answer_in_environment(row: Field, values: Mapping[str, Value], reconfigure:
 
 
 def _from_text_or_none(row: Field, text: str) -> Any:
-    with contextlib.suppress(ValueError):
+    with suppress(ValueError):
         return _from_text(row, text)
     return None
 
@@ -1886,13 +1848,14 @@ class Refused(Exception):  # noqa: N818  # what it says of a service, as in the 
 
 
 Trial = Callable[[float], str]  # takes a time-out in seconds; gives what was proved, or raises
+Result = tuple[str, str, tuple[str, ...]]  # the title of a trial, what was proved, the problems
 
 
 def _trials(config: AppConfig) -> dict[str, Trial]:
     """How to try every service that *config* uses, by its title."""
     trials: dict[str, Trial] = {
-        f"SMTP {config.smtp.host}:{config.smtp.port}": functools.partial(_try_smtp, config.smtp),
-        f"IMAP {config.imap.host}:{config.imap.port}": functools.partial(_try_imap, config.imap),
+        f"SMTP {config.smtp.host}:{config.smtp.port}": partial(_try_smtp, config.smtp),
+        f"IMAP {config.imap.host}:{config.imap.port}": partial(_try_imap, config.imap),
     }
     models = {agent: config.agents[agent].model for agent in config.agents}
     for provider in PROVIDERS:
@@ -1900,8 +1863,33 @@ def _trials(config: AppConfig) -> dict[str, Trial]:
         row = _key_of(provider)
         if used:
             key = getattr(config, row.name) if row else ""
-            trials[provider.title] = functools.partial(_try_provider, provider, used, key)
+            trials[provider.title] = partial(_try_provider, provider, used, key)
     return trials
+
+
+def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
+    """Try everything at once; give what came of each as it finishes, and last what did not finish in time."""
+    import queue
+
+    finished: queue.SimpleQueue[Result] = queue.SimpleQueue()
+
+    def attempt(title: str, trial: Trial) -> None:
+        try:
+            finished.put((title, trial(timeout), ()))
+        except Exception as error:
+            finished.put((title, "", error.args if isinstance(error, Refused) else (_explain(error),)))
+
+    deadline = time.monotonic() + timeout
+    for title, trial in trials.items():
+        threading.Thread(target=attempt, args=(title, trial), daemon=True).start()
+    waiting = dict.fromkeys(trials)
+    with suppress(queue.Empty):
+        while waiting:
+            result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+            del waiting[result[0]]
+            yield result
+    for title in waiting:
+        yield title, "", (_explain(TimeoutError()),)
 
 
 def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
@@ -1923,7 +1911,7 @@ def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
             server.auth("PLAIN", server.auth_plain)  # login() would try a refused password once more in another way
         else:
             server.login(smtp.username, smtp.password)
-        with contextlib.suppress(OSError):  # it has been proved: how the server says good-bye does not matter
+        with suppress(OSError):  # it has been proved: how the server says good-bye does not matter
             server.quit()
     except smtplib.SMTPAuthenticationError as error:
         if error.smtp_code in (421, 454):
@@ -1957,7 +1945,7 @@ def _try_imap(imap: ImapConfig, timeout: float) -> str:
             raise Refused(f"cannot let anybody in now ({_reply(error)}); try again later") from None
         raise _login_refused("imap", error) from None
     finally:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             server.shutdown()
     return f"logged in as {imap.username}"
 
@@ -2042,21 +2030,16 @@ def _base_url(provider: Provider) -> str:
     """Where *provider* is: its variable may name a host alone, as OLLAMA_HOST does."""
     from urllib.parse import urlsplit
 
-    given = os.environ.get(provider.url_variable, "").strip()
-    if not given:
-        return provider.url
+    given = os.environ.get(provider.url_variable, "").strip() or provider.url
     default = urlsplit(provider.url)
-    url = given if "://" in given else f"{default.scheme}://{given}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
-        raise Refused(f"has no usable address: {provider.url_variable} is {given}; set it to one as {provider.url}")
-    if "://" not in given and not port and default.port:
-        url = f"{url.rstrip('/')}:{default.port}"
-    return url.rstrip("/").replace("//0.0.0.0", "//127.0.0.1")  # what a server listens on is no address to ask
+    with suppress(ValueError):  # no number as the port
+        url = urlsplit(given if "://" in given else f"{default.scheme}://{given}")
+        if not url.port and "://" not in given and default.port:
+            url = url._replace(netloc=f"{url.netloc}:{default.port}")
+        if url.scheme in ("http", "https") and url.hostname and not re.search(r"\s", given):
+            # What a server listens on is no address to ask.
+            return url.geturl().rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
+    raise Refused(f"has no usable address: {provider.url_variable} is {given}; set it to one as {provider.url}")
 
 
 def _get_json(provider: Provider, url: str, headers: Mapping[str, str], timeout: float) -> Any:
@@ -2170,19 +2153,17 @@ def _smtp_answer(error: BaseException) -> str:
 # =====================================================================================
 
 
-def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_setup(args: Namespace, manager: ConfigManager) -> int:
     """Ask for what is missing and store it encrypted; then print a summary."""
     _fernet_class()  # if the package is missing, that is said before the first question
     manager.ensure_dirs()
     before = manager.examine()
     askable = {name for row in FIELDS.values() if row.question or _is_model(row) for name in (row.name, row.twin)}
-    hopeless = {
-        value.problem: value
+    manager.refuse_problems(
+        value
         for name, value in before.items()
-        if value.problem and (name not in askable or not value.problem.startswith(f"{name}:"))
-    }
-    if hopeless:
-        raise ConfigError(*hopeless, hint=manager.hint_for(hopeless.values()))
+        if name not in askable or not value.problem.startswith(f"{name}:")  # it is no question that is wrong
+    )
     unreadable = [name for name, value in before.items() if value.status == "unreadable"]
     if unreadable:
         _log().warning("%s", before[unreadable[0]].problem)
@@ -2194,12 +2175,11 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _setup_options(parser: argparse.ArgumentParser) -> None:
-    variables = ", ".join(row.variable for row in FIELDS.values() if row.variable)
+def _setup_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--non-interactive",
         action="store_true",
-        help=f"ask nothing; take the values from {variables}, or from the files that NAME_FILE variables name",
+        help=f"ask nothing; take the values from {VARIABLES}, or from the files that NAME_FILE variables name",
     )
     parser.add_argument("--preset", choices=PRESETS, help="set the models of all agents")
     parser.add_argument(
@@ -2229,7 +2209,7 @@ def _agent_and_model(text: str) -> tuple[str, str]:
         raise ArgumentTypeError(f"{agent}: {error}") from None
 
 
-def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_show(args: Namespace, manager: ConfigManager) -> int:
     """Print the summary, changing nothing; exit status 1 if something required is missing or unusable."""
     values = manager.examine()
     if args.json:
@@ -2247,15 +2227,15 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
         problems[f"missing: {', '.join(missing)}"] = None
     if problems:
         hint = manager.hint_for(values.values()) if len(problems) > bool(missing) else f"run {_program('setup')}"
-        _report("Show", ConfigError(*problems, hint=hint))
-    return 1 if problems else 0
+        raise ConfigError(*problems, hint=hint)
+    return 0
 
 
-def _show_options(parser: argparse.ArgumentParser) -> None:
+def _show_options(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the same rows as JSON, for programs")
 
 
-def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_get(args: Namespace, manager: ConfigManager) -> int:
     """Print one value alone: secrets in the clear, what is not text as JSON.
 
     NAME is dotted, as in config.json: smtp.host, agents.writer.model, anthropic_api_key.
@@ -2272,7 +2252,7 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_set(args: Namespace, manager: ConfigManager) -> int:
     """Check one value as setup would, and store it.
 
     Without VALUE it is asked for, or read from standard input if that is no terminal. A
@@ -2287,7 +2267,7 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
     if not args.value and sys.stdin is not None and sys.stdin.isatty():
         if row.page:
             _tell(f"Make one at {row.page}")
-        value = _ask(_asked(row, row.question or f"{row.label or row.name}:"), keep=None)
+        value = _ask(row, row.question or f"{row.label or row.name}:")
     else:
         text = " ".join(args.value).strip(BLANKS) if args.value else _read_piped(row)
         try:
@@ -2302,12 +2282,9 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
 def _read_piped(row: Field) -> str:
     content = sys.stdin.buffer.read() if sys.stdin is not None else b""
     try:
-        text = content.decode("utf-8-sig").strip(BLANKS)
+        return content.decode("utf-8-sig").strip(BLANKS)
     except UnicodeDecodeError:
         raise ConfigError(f"{row.name}: expected UTF-8 text on standard input") from None
-    if row.secret:
-        _mask(text)
-    return text
 
 
 def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
@@ -2315,59 +2292,38 @@ def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     if row.twin and manager.get_or_none(row.twin) != value:
         _tell(f"{row.twin} is still another one; if it is the same account, run {_program(f'set {row.twin}')}")
     provider = _provider_of(value) if _is_model(row) else None
-    for key in (key for key in SECRETS if provider and key.provider is provider):
-        if not manager.get_or_none(key.name):
-            _tell(f"{value} needs {key.name}, which is not set; run {_program(f'set {key.name}')}")
+    key = _key_of(provider) if provider else None
+    if key and not manager.get_or_none(key.name):
+        _tell(f"{value} needs {key.name}, which is not set; run {_program(f'set {key.name}')}")
 
 
-def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_unset(args: Namespace, manager: ConfigManager) -> int:
     """Put the default of one value back."""
     row = manager.find(args.name)
     manager.update([(row, row.default)], only_stored=True)
     return 0
 
 
-def _name_option(parser: argparse.ArgumentParser) -> None:
+def _name_option(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the dotted name of a value, such as agents.writer.model")
 
 
-def _set_options(parser: argparse.ArgumentParser) -> None:
+def _set_options(parser: ArgumentParser) -> None:
     _name_option(parser)
     parser.add_argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
 
 
-def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_check(args: Namespace, manager: ConfigManager) -> int:
     """Prove that the credentials work: log in to the mail servers, ask the providers for the models.
 
     Every service that the configuration uses is tried, all at once; no mail is sent and no
     token spent. Exit status 1 if any fails. ANTHROPIC_BASE_URL, OPENAI_BASE_URL, OLLAMA_HOST,
     the proxy variables and SSL_CERT_FILE are honoured.
     """
-    import queue
-
     config = manager.load()
     trials = _trials(config)
-    finished: queue.SimpleQueue[tuple[str, str, tuple[str, ...]]] = queue.SimpleQueue()
-
-    def attempt(title: str, trial: Trial) -> None:
-        try:
-            finished.put((title, trial(args.timeout), ()))
-        except Refused as error:
-            finished.put((title, "", error.args))
-        except Exception as error:
-            finished.put((title, "", (_explain(error),)))
-
-    deadline = time.monotonic() + args.timeout
-    for title, trial in trials.items():
-        threading.Thread(target=attempt, args=(title, trial), daemon=True).start()
     failed = []
-    waiting = dict.fromkeys(trials)
-    while waiting:
-        try:
-            title, proved, problems = finished.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            title, proved, problems = next(iter(waiting)), "", (_explain(TimeoutError()),)
-        del waiting[title]
+    for title, proved, problems in _results(trials, args.timeout):
         for problem in problems:
             _print(f"failed  {title}: {problem}")
         if problems:
@@ -2381,7 +2337,7 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _check_options(parser: argparse.ArgumentParser) -> None:
+def _check_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=15.0, help="for the whole of it (default: 15)"
     )
@@ -2390,13 +2346,13 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 def _seconds(text: str) -> float:
     from argparse import ArgumentTypeError
 
-    with contextlib.suppress(ValueError):
+    with suppress(ValueError):
         if 0 < float(text) <= threading.TIMEOUT_MAX:
             return float(text)
     raise ArgumentTypeError(f"expected a number of seconds above 0, found {text!r}")
 
 
-def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
 
     A variable that is set already wins. The exit status is the command's; 127 if there is
@@ -2405,12 +2361,10 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("there is no command to run", hint=f"for example: {_program('run -- python agent.py')}")
-    values = {name: value for name, value in manager.examine().items() if value.row.variable}
-    problems = [value.problem for value in values.values() if value.problem]
-    if problems:
-        raise ConfigError(*problems, hint=manager.hint_for(values.values()))
+    values = [value for value in manager.examine().values() if value.row.variable]
+    manager.refuse_problems(values)
     environment = dict(os.environ)
-    for value in values.values():
+    for value in values:
         variable = value.row.variable
         if value.value and not _is_set(variable):
             environment[variable] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
@@ -2443,15 +2397,15 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
+def _run_options(parser: ArgumentParser) -> None:
     import argparse
 
     parser.usage = "%(prog)s [-h] [--base-dir DIR] [-v] [--] COMMAND ..."
-    parser.epilog = "variables: " + ", ".join(row.variable for row in FIELDS.values() if row.variable)
+    parser.epilog = f"variables: {VARIABLES}"
     parser.add_argument("words", metavar="COMMAND ...", nargs=argparse.REMAINDER, help="the command to run")
 
 
-def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_rotate_key(_: Namespace, manager: ConfigManager) -> int:
     """Make a new machine key and encrypt every secret with it.
 
     Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
@@ -2462,7 +2416,7 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _no_options(parser: argparse.ArgumentParser) -> None:
+def _no_options(parser: ArgumentParser) -> None:
     pass
 
 
@@ -2470,8 +2424,8 @@ def _no_options(parser: argparse.ArgumentParser) -> None:
 class Command:
     """A row of the table of commands."""
 
-    run: Callable[[argparse.Namespace, ConfigManager], int]
-    options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Namespace, ConfigManager], int]
+    options: Callable[[ArgumentParser], None]
     writes: bool = True
 
 
@@ -2499,7 +2453,7 @@ def _directory(text: str) -> str:
     return text
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -2513,7 +2467,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         def format_help(self) -> str:
             return f"{__doc__}"
 
-    layout = functools.partial(argparse.RawDescriptionHelpFormatter, width=80)  # to find the width takes 5 ms
+    layout = partial(argparse.RawDescriptionHelpFormatter, width=80)  # to find the width takes 5 ms
     base_dir = argparse.ArgumentParser(add_help=False, formatter_class=layout)
     base_dir.add_argument("--base-dir", metavar="DIR", type=_directory, help="the base directory, for all that is kept")
     program = Program(
@@ -2569,9 +2523,7 @@ def _main(argv: Sequence[str] | None) -> int:
         command = COMMANDS[args.command]
         with _terminable():
             manager = ConfigManager(args.base_dir)
-            _start_logging_once = functools.partial(
-                _start_logging, manager._base, args.verbose, only_failures=not command.writes
-            )
+            _start_logging_once = partial(_start_logging, manager._base, args.verbose, only_failures=not command.writes)
             return command.run(args, manager)
     except SystemExit as stop:  # --help, --version, wrong usage, or a signal
         return int(stop.code or 0)
@@ -2604,7 +2556,7 @@ def _report(name: str, error: ConfigError) -> None:
         _tell(f"hint: {error.hint}")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _terminable() -> Iterator[None]:
     """Let signals end the program as an exception does: the terminal and the files are left in order."""
     import signal
