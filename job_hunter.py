@@ -676,7 +676,8 @@ def _base_directory(base_dir: Directory = None) -> str:
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent"))
     if os.fspath(chosen).startswith("~"):
         raise ConfigError(f"{chosen}: that home directory is not known", hint="set HOME, or give --base-dir DIR")
-    return os.path.abspath(chosen)
+    with _blaming(os.fspath(chosen)):  # a relative one, in a working directory that is gone
+        return os.path.abspath(chosen)
 
 
 @contextmanager
@@ -1073,10 +1074,7 @@ class ConfigManager:
                 problems.append(_problem(row, error, value))
         if problems:
             raise ConfigError(*problems)
-        known = config._loaded if exists(self._config) else {}
-        self.update(
-            [(row, values[row.name]) for row in rows if row.name not in known or known[row.name] != values[row.name]]
-        )
+        self.update([(row, values[row.name]) for row in rows], known=config._loaded)
         config._loaded = {name: copy(value) for name, value in values.items()}
 
     def get(self, name: str) -> Any:
@@ -1145,18 +1143,22 @@ class ConfigManager:
         setup: bool = False,
         complete: bool = False,
         only_stored: bool = False,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         """Store checked values in one step under the lock, and encrypt what stands in plain text.
 
         In *setup*, secrets that cannot be read do not stop it: a copy of the old file is kept.
         *complete* stores the default of every field that is not in the file; *only_stored*
-        passes over changes to fields that are not in it.
+        passes over changes to fields that are not in it, and *known*, unless there is no file,
+        over values that it holds by the names of their fields.
         """
         with _locked(self._base):
             document, machine_keys = self._read()
             before = _serialize(document)
             if only_stored:
                 changed = [(row, value) for row, value in changed if _stored(document, row) is not None]
+            if known and document:
+                changed = [(row, value) for row, value in changed if known.get(row.name) != value]
             tokens = _tokens(document)
             changed = [*((FIELDS[name], text) for name, text in _plain_secrets(document).items()), *changed]
             if complete or (changed and not document):
@@ -1249,6 +1251,7 @@ def _as_path(path: str) -> Path:
 # =====================================================================================
 
 _masked: dict[str, str] = {}  # the pattern of every secret, by the secret
+_masking = threading.Lock()
 _mask_pattern = re.compile(r"(?!)")  # matches nothing
 _start_logging_once: Callable[[], None] | None = None
 _starting_logging = threading.RLock()
@@ -1257,10 +1260,11 @@ _starting_logging = threading.RLock()
 def _mask(secret: str) -> None:
     """From now on *secret* leaves the program only as asterisks, however often it was escaped on the way."""
     global _mask_pattern
-    if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
-        return
-    _masked[secret] = "".join(map(_any_form, secret))
-    _mask_pattern = re.compile("|".join(_masked[known] for known in sorted(_masked, key=len, reverse=True)))
+    with _masking:
+        if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
+            return
+        _masked[secret] = "".join(map(_any_form, secret))
+        _mask_pattern = re.compile("|".join(_masked[known] for known in sorted(_masked, key=len, reverse=True)))
 
 
 def _any_form(character: str) -> str:
@@ -1341,9 +1345,10 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
             moment = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{record.msecs:03.0f}{zone[:3]}:{zone[3:]}"
             line: dict[str, Any] = {"timestamp": moment, "level": record.levelname}
             line |= {"logger": _safe(record.name), "event": _safe(record.getMessage())}
-            for name in vars(record).keys() - ordinary:
+            for extra in vars(record).keys() - ordinary:
+                name = _safe(f"{extra}_" if extra in line else extra)
                 try:
-                    line[f"{name}_" if name in line else name] = _safe(vars(record)[name])
+                    line[name] = _safe(vars(record)[extra])
                 except Exception:
                     line[name] = "<unprintable>"
             if record.exc_info:
@@ -1360,8 +1365,10 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
         def emit(self, record: logging.LogRecord) -> None:
             path = _log_path(self.directory)
             try:
-                full = exists(path) and os.path.getsize(path) + len(self.format(record)) >= LOG_BYTES
-                if self.stream and (full or path != self.baseFilename):
+                found = os.stat(path) if exists(path) else None
+                full = found and found.st_size + len(self.format(record)) >= LOG_BYTES
+                # Another day, or another process that has rotated the file, has begun a new one.
+                if self.stream and (full or not found or not os.path.samestat(found, os.fstat(self.stream.fileno()))):
                     self.stream.close()
                     self.stream = None  # the base class opens it when it is needed
                 self.baseFilename = path
@@ -1738,8 +1745,8 @@ def _ask_in_menu(keep: bool) -> str:
         {"": "" if keep else names[0]} | dict(zip("123", names, strict=True)) | dict(zip(names, names, strict=True))
     )
     while True:
-        answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
-        with suppress(KeyError):
+        with suppress(KeyError, UnicodeDecodeError):
+            answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
             return answers[answer.lower().rstrip(".")]
         _tell(f"  Not accepted: expected a number from 1 to {len(names)}, or a name.")
 
