@@ -639,9 +639,9 @@ def _finish_rotation(base: str) -> None:
     machine_key = _read_key(join(base, NEXT_KEY_FILE))
     if machine_key is None:
         return
-    tokens = _tokens(_read_document(join(base, CONFIG_FILE)))
+    tokens = [token for _, _, token in _encrypted_in(_read_document(join(base, CONFIG_FILE)))]
     with _blaming(join(base, KEY_FILE)):
-        if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens.values()):
+        if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens):
             os.replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
         else:
             os.unlink(join(base, NEXT_KEY_FILE))
@@ -660,6 +660,7 @@ def _restore_hint(base: str) -> str:
 CONFIG_FILE = "config.json"
 KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
+LOCK_FILE = ".lock"  # only where a directory cannot be locked
 TEMPORARY = ".tmp"  # behind the name of a file that is being written; what a killed process left is removed
 
 WHAT_TO_DO = {
@@ -794,15 +795,9 @@ def _locked(base: str) -> Iterator[None]:
     """Hold the one lock of *base*, which is made if there is none: read, change and replace happen under it."""
     _make_directory(base)
     with _blaming(base):
-        # The directory itself is the lock where it can be: nothing is left behind.
-        lock = (
-            os.open(join(base, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-            if os.name == "nt"
-            else os.open(base, os.O_RDONLY)
-        )
+        lock = _lock(base)
     try:
         with _blaming(base):
-            _wait_for(lock)
             for name in os.listdir(base):
                 if name.startswith((CONFIG_FILE, KEY_FILE)) and name.endswith(TEMPORARY):
                     _remove(join(base, name))
@@ -813,18 +808,29 @@ def _locked(base: str) -> Iterator[None]:
             os.close(lock)
 
 
-def _wait_for(lock: int) -> None:
+def _lock(base: str) -> int:
+    """Wait for the lock; it is held until the descriptor is closed that is returned."""
     if sys.platform == "win32":
         import msvcrt
 
+        lock = os.open(join(base, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
         while True:
             with suppress(OSError):  # it gives up after ten seconds
                 msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
-                return
+                return lock
     else:
         import fcntl
 
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = os.open(base, os.O_RDONLY)  # the directory itself: nothing is left behind
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(lock)
+            if error.errno != errno.EBADF:
+                raise
+            lock = _open_private(join(base, LOCK_FILE), os.O_RDWR | os.O_CREAT)  # NFS locks only what can be written
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
 
 # JSON --------------------------------------------------------------------------------
@@ -968,6 +974,16 @@ def _tokens(document: Document) -> dict[str, str]:
 def _plain_secrets(document: Document) -> dict[str, str]:
     """Every secret that stands in plain text, edited by hand, by the name of its field."""
     return _stored_secrets(document, marked=False)
+
+
+def _encrypted_in(node: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Every token below *node*, of keys too that this version does not know: what holds it, its name there, itself."""
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, part in list(parts):
+        if isinstance(part, str) and part.startswith(SECRET_MARK):
+            yield node, name, part[len(SECRET_MARK) :]
+        else:
+            yield from _encrypted_in(part)
 
 
 def _put(document: dict[str, Any], row: Field, stored: object) -> None:
@@ -1191,23 +1207,28 @@ class ConfigManager:
             if _read_key(join(self._base, KEY_FILE)) is None:
                 hint = _restore_hint(self._base) if _tokens(document) else f"run {_program('setup')} first"
                 raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
-            plaintexts: dict[str, str | None] = dict(_plain_secrets(document))
-            plaintexts |= {name: _decrypt(token, machine_keys) for name, token in _tokens(document).items()}
-            unreadable = [name for name, plaintext in plaintexts.items() if plaintext is None]
+            encrypted = list(_encrypted_in(document))
+            plaintexts = [_decrypt(token, machine_keys) for _, _, token in encrypted]
+            unreadable = [
+                name for (_, name, _), plaintext in zip(encrypted, plaintexts, strict=True) if plaintext is None
+            ]
             if unreadable:
                 why = _why_unreadable(self._base, machine_keys)
                 raise ConfigError(*(f"{name}: {why}" for name in unreadable), hint=_restore_hint(self._base))
             machine_key = os.urandom(MACHINE_KEY_BYTES)
             _write_file(join(self._base, NEXT_KEY_FILE), machine_key)
             try:
-                for name, plaintext in plaintexts.items():
-                    _put(document, FIELDS[name], SECRET_MARK + _encrypt(plaintext or "", machine_key))
-                if plaintexts:
+                plain = _plain_secrets(document)
+                for name, plaintext in plain.items():
+                    _put(document, FIELDS[name], SECRET_MARK + _encrypt(plaintext, machine_key))
+                for (node, name, _), known in zip(encrypted, plaintexts, strict=True):
+                    node[name] = SECRET_MARK + _encrypt(known or "", machine_key)
+                if plain or encrypted:
                     _write_file(self._config, _serialize(document))
             finally:
                 _finish_rotation(self._base)
         _log().info("made a new machine key %s", join(self._base, KEY_FILE))
-        return len(plaintexts)
+        return len(plain) + len(encrypted)
 
     def _keep_copy(self) -> None:
         if self._kept:
@@ -1366,7 +1387,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
             path = _log_path(self.directory)
             try:
                 found = os.stat(path) if exists(path) else None
-                full = found and found.st_size + len(self.format(record)) >= LOG_BYTES
+                full = found and found.st_size + len(self.format(record).encode()) >= LOG_BYTES
                 # Another day, or another process that has rotated the file, has begun a new one.
                 if self.stream and (full or not found or not os.path.samestat(found, os.fstat(self.stream.fileno()))):
                     self.stream.close()
@@ -2011,10 +2032,8 @@ def _other_model(provider: Provider, name: str, model: str, users: Sequence[str]
 
     nearest = max(offered, key=likeness)
     model = model[: len(model) - len(name)] + nearest
-    command = f"set agents.{users[0]}.model {model}"
-    if len(users) > 1:
-        command = " ".join(["setup", *(f"--model {agent}={model}" for agent in users)])
-    return f"; the nearest is {nearest}: run {_program(command)}"
+    commands = [_program(f"set agents.{agent}.model {model}") for agent in users]
+    return f"; the nearest is {nearest}: run {' && '.join(commands)}"
 
 
 def _offered(provider: Provider, headers: Mapping[str, str], timeout: float) -> list[str]:
