@@ -49,12 +49,11 @@ import errno
 import json
 import re
 import stat
-import threading
 import time
 import types
+from _thread import RLock, allocate_lock
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from copy import copy
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial, reduce
 from os.path import dirname, exists, expanduser, join
 
@@ -79,7 +78,8 @@ else:
         """Give a class what the program needs of a dataclass; _make_dataclasses makes it a real one."""
 
         def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807
-            vars(self).update(zip(cls.__annotations__, values, strict=False), **named)
+            for name, value in (*zip(cls.__annotations__, values, strict=False), *named.items()):
+                setattr(self, name, value)
 
         cls.__init__ = __init__
         return cls
@@ -173,7 +173,7 @@ class Provider:
     list_name: str = "data"  # the member of the answer that holds the list
     model_name: str = "id"  # the member of its items that names a model
     headers: Mapping[str, str] = types.MappingProxyType({})  # {key} stands for the key
-    bare: str = ""  # a pattern of model names that stand without "provider/"
+    bare: tuple[str, ...] = ()  # how the names of models begin that stand without "provider/"
     note: str = ""  # said when one of its models is chosen
     start: str = ""  # what to do if nothing answers at its URL
     get_model: str = ""  # how to get a model that it does not offer; by default, choose another
@@ -209,14 +209,14 @@ BLANKS = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
     "\u200a\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 )
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected text")
     text = value.strip(BLANKS)
-    if CONTROL.search(text):
+    if not text.isprintable() and re.search(CONTROL, text):
         raise ValueError("expected text without control characters")
     return text
 
@@ -270,7 +270,7 @@ def _app_password(value: object) -> str:
 
 
 def _doubtful_app_password(text: str) -> str:
-    if re.fullmatch("[A-Za-z]{16}", text):
+    if len(text) == 16 and text.isascii() and text.isalpha():
         return ""
     return "stored, but one that Google made has 16 letters; if mail is refused, make a new one"
 
@@ -282,7 +282,7 @@ def _api_key(prefix: str, unlike: str = "", owner: str = "") -> Check:
             raise ValueError(f"expected a key that begins with {prefix}; one that begins with {unlike} is {owner}'s")
         if not text.startswith(prefix) or text == prefix:
             raise ValueError(f"expected a key that begins with {prefix}")
-        if not re.fullmatch(r"[!-~]+", text):
+        if not (text.isascii() and text.isprintable()) or " " in text:
             raise ValueError(f"expected a key of ASCII letters, digits and signs, without spaces, after {prefix}")
         return text
 
@@ -313,7 +313,7 @@ ANTHROPIC = Provider(
     url_variable="ANTHROPIC_BASE_URL",
     list_path="/v1/models?limit=1000",
     headers={"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
-    bare="claude",
+    bare=("claude",),
 )
 OPENAI = Provider(
     ("openai",),
@@ -322,7 +322,7 @@ OPENAI = Provider(
     url_variable="OPENAI_BASE_URL",
     list_path="/models",
     headers={"Authorization": "Bearer {key}"},
-    bare="gpt|chatgpt|o1|o3|o4",
+    bare=("gpt", "chatgpt", "o1", "o3", "o4"),
 )
 PROVIDERS = (OLLAMA, ANTHROPIC, OPENAI)
 
@@ -437,9 +437,7 @@ def _rows_of(schema: type, *path: str) -> Iterator[Field]:
 
 
 def _placed(row: Field, *path: str) -> Field:
-    row = copy(row)
-    row.path, row.name, row.label = path, ".".join(path), row.label.format(*path[-2:])
-    return row
+    return Field(**{**vars(row), "path": path, "name": ".".join(path), "label": row.label.format(*path[-2:])})
 
 
 def _agent_row(agent: str) -> Field:
@@ -465,6 +463,7 @@ SCHEMA = [AgentConfig, SmtpConfig, ImapConfig, AppConfig]
 def _make_dataclasses() -> None:
     """Make dataclasses of the schema: at import, or when the program itself first needs a whole configuration."""
     import dataclasses
+    from copy import copy
 
     while SCHEMA:
         schema = SCHEMA.pop(0)
@@ -490,7 +489,7 @@ def _provider_of(model: str) -> Provider | None:
     """The known provider of a LiteLLM model string, or None."""
     before, slash, _ = model.partition("/")
     for provider in PROVIDERS:
-        if before in provider.names if slash else provider.bare and re.match(provider.bare, model):
+        if before in provider.names if slash else model.startswith(provider.bare):
             return provider
     return None
 
@@ -500,7 +499,7 @@ def _provider_of(model: str) -> Provider | None:
 # =====================================================================================
 
 _fernets: dict[bytes, Fernet] = {}
-_derivation = threading.Lock()
+_derivation = allocate_lock()
 
 
 def _fernet_class() -> type[Fernet]:
@@ -844,7 +843,10 @@ def _read_document(path: str) -> dict[str, Any]:
     twice: dict[int, list[str]] = {}  # what is named twice in an object (by its id) and below, as it is seen from there
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        built: dict[str, Any] = {}
+        built = dict(pairs)
+        if len(built) == len(pairs) and not twice:
+            return built
+        built.clear()
         places = []
         for name, part in pairs:
             places += [name] * (name in built) + [f"{name}.{place}" for place in twice.pop(id(part), ())]
@@ -1062,7 +1064,7 @@ class ConfigManager:
                 config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
             else:
                 setattr(reduce(getattr, parents, config), last, value.value)
-        config._loaded = {name: copy(value.value) for name, value in values.items()}
+        config._loaded = _copied({name: value.value for name, value in values.items()})
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1091,7 +1093,7 @@ class ConfigManager:
         if problems:
             raise ConfigError(*problems)
         self.update([(row, values[row.name]) for row in rows], known=config._loaded)
-        config._loaded = {name: copy(value) for name, value in values.items()}
+        config._loaded = _copied(values)
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
@@ -1261,6 +1263,10 @@ class ConfigManager:
         return f"mend it with {_program('set')}, or in an editor: {self._config}"
 
 
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: [*value] if isinstance(value, list) else value for name, value in values.items()}
+
+
 def _as_path(path: str) -> Path:
     from pathlib import Path
 
@@ -1272,10 +1278,10 @@ def _as_path(path: str) -> Path:
 # =====================================================================================
 
 _masked: dict[str, str] = {}  # the pattern of every secret, by the secret
-_masking = threading.Lock()
-_mask_pattern = re.compile(r"(?!)")  # matches nothing
+_masking = allocate_lock()
+_mask_pattern: re.Pattern[str] | None = None  # of all of them; None while it is still to be made
 _start_logging_once: Callable[[], None] | None = None
-_starting_logging = threading.RLock()
+_starting_logging = RLock()
 
 
 def _mask(secret: str) -> None:
@@ -1285,7 +1291,16 @@ def _mask(secret: str) -> None:
         if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
             return
         _masked[secret] = "".join(map(_any_form, secret))
-        _mask_pattern = re.compile("|".join(_masked[known] for known in sorted(_masked, key=len, reverse=True)))
+        _mask_pattern = None
+
+
+def _masked_in(text: str) -> str:
+    global _mask_pattern
+    with _masking:
+        if _mask_pattern is None:
+            longest_first = sorted(_masked, key=len, reverse=True)
+            _mask_pattern = re.compile("|".join(_masked[secret] for secret in longest_first) or "(?!)")
+        return _mask_pattern.sub("********", text)
 
 
 def _any_form(character: str) -> str:
@@ -1302,7 +1317,7 @@ def _any_form(character: str) -> str:
 def _safe(value: Any) -> Any:
     """*value* as JSON can hold it, every known secret in it masked."""
     if isinstance(value, str):
-        return _mask_pattern.sub("********", value)
+        return _masked_in(value)
     if value is None or isinstance(value, int) or (isinstance(value, float) and abs(value) < float("inf")):
         return value
     if isinstance(value, Mapping):
@@ -1599,7 +1614,7 @@ def _pieces(text: str, width: int) -> Iterator[str]:
 
 def _print_summary(manager: ConfigManager, values: Values, asked: Iterable[str] | None = None) -> None:
     _print_table(_summary(values, asked))
-    _print(f"\nConfiguration: {manager.config_path}")
+    _print(f"\nConfiguration: {manager._config}")
     database = values["db_path"]
     _print(f"Database:      {database.problem or manager.place('db_path')}")
     _print(f"Log:           {_log_path(_log_directory(manager._base))}")
@@ -1898,6 +1913,7 @@ def _trials(config: AppConfig) -> dict[str, Trial]:
 def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
     """Try everything at once; give what came of each as it finishes, and last what did not finish in time."""
     import queue
+    from threading import Thread
 
     finished: queue.SimpleQueue[Result] = queue.SimpleQueue()
 
@@ -1909,7 +1925,7 @@ def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
 
     deadline = time.monotonic() + timeout
     for title, trial in trials.items():
-        threading.Thread(target=attempt, args=(title, trial), daemon=True).start()
+        Thread(target=attempt, args=(title, trial), daemon=True).start()
     waiting = dict.fromkeys(trials)
     with suppress(queue.Empty):
         while waiting:
@@ -2371,9 +2387,10 @@ def _check_options(parser: ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     from argparse import ArgumentTypeError
+    from threading import TIMEOUT_MAX
 
     with suppress(ValueError):
-        if 0 < float(text) <= threading.TIMEOUT_MAX:
+        if 0 < float(text) <= TIMEOUT_MAX:
             return float(text)
     raise ArgumentTypeError(f"expected a number of seconds above 0, found {text!r}")
 
@@ -2512,7 +2529,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     # Only the parser of the one command is made: to make all takes longer than most commands.
     parser = Parser(
         prog=f"{program.prog} {args.command}",
-        description=re.sub("(?m)^    ", "", command.run.__doc__ or ""),
+        description=(command.run.__doc__ or "").replace("\n    ", "\n"),
         formatter_class=layout,
         parents=[base_dir],
         allow_abbrev=False,
@@ -2547,7 +2564,7 @@ def _main(argv: Sequence[str] | None) -> int:
         args = _parse_arguments(argv)
         name = args.command.capitalize()
         command = COMMANDS[args.command]
-        with _terminable():
+        with _terminable() if command.writes else nullcontext():
             manager = ConfigManager(args.base_dir)
             _start_logging_once = partial(_start_logging, manager._base, args.verbose, only_failures=not command.writes)
             return command.run(args, manager)
@@ -2586,6 +2603,7 @@ def _report(name: str, error: ConfigError) -> None:
 def _terminable() -> Iterator[None]:
     """Let signals end the program as an exception does: the terminal and the files are left in order."""
     import signal
+    import threading
 
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
