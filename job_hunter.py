@@ -804,7 +804,7 @@ def _locked(base: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # nothing was written through it
-            os.close(lock)
+            _unlock(lock)
 
 
 def _lock(base: str) -> int:
@@ -830,6 +830,14 @@ def _lock(base: str) -> int:
             lock = _open_private(join(base, LOCK_FILE), os.O_RDWR | os.O_CREAT)  # NFS locks only what can be written
             fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
+
+
+def _unlock(lock: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_UN)  # first, as it must not stay locked if the descriptor cannot be closed
+    os.close(lock)
 
 
 # JSON --------------------------------------------------------------------------------
