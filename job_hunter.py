@@ -833,11 +833,13 @@ def _lock(base: str) -> int:
 
 
 def _unlock(lock: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
+    try:
+        if sys.platform != "win32":
+            import fcntl
 
-        fcntl.flock(lock, fcntl.LOCK_UN)  # first, as it must not stay locked if the descriptor cannot be closed
-    os.close(lock)
+            fcntl.flock(lock, fcntl.LOCK_UN)  # or it would stay locked if the descriptor cannot be closed
+    finally:
+        os.close(lock)
 
 
 # JSON --------------------------------------------------------------------------------
