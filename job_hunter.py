@@ -129,6 +129,8 @@ MACHINE_KEY_BYTES = 32
 KDF_SALT = b"ingot-v1-static-salt"
 KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
 
+#: How a person runs this program, for what is said about that.
+PROGRAM = "job-hunter" if "job-hunter" in "".join(sys.argv[:1]) else "python job_hunter.py"
 KEY_PREFIXES = ("sk-ant-", "sk-")  # known to everybody: to mask them would only garble what is said about them
 LOG_HANDLER = "job_hunter"
 LOG_BYTES = 5_000_000
@@ -195,7 +197,7 @@ class Field:
     page: str = ""  # where the credential is made
     secret: bool = False
     required: bool = False
-    provider: Provider | None = None  # required as soon as an agent's model is of this provider
+    provider: str = ""  # the title of a provider: required as soon as an agent's model is one of its models
     twin: str = ""  # the field that the same answer fills
     doubt: Callable[[str], str] | None = None  # a warning about a value that is accepted, or ""
     place: str = ""  # the path below the base directory that "" stands for
@@ -247,15 +249,6 @@ def _whole_number(low: int, high: int) -> Check:
     return check
 
 
-def _one_of(*choices: str) -> Check:
-    def check(value: object) -> object:
-        if value not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}")
-        return value
-
-    return check
-
-
 def _list_of_names(value: object) -> list[str]:
     names = [_text(name) for name in value] if isinstance(value, list) else [""]
     if not all(names):
@@ -294,37 +287,39 @@ _email = _pattern(r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address su
 _host = _pattern(r"[^\s/@]+", "a host name")
 _port = _whole_number(1, 65535)
 
-OLLAMA = Provider(
-    ("ollama", "ollama_chat"),
-    "Ollama",
-    url="http://localhost:11434",
-    url_variable="OLLAMA_HOST",
-    list_path="/api/tags",
-    list_name="models",
-    model_name="name",
-    note="Ensure Ollama is running at localhost:11434",
-    start="start it with: ollama serve",
-    get_model="ollama pull {}",
+#: The providers that are known, in the order in which a model is looked for.
+PROVIDERS = (
+    Provider(
+        ("ollama", "ollama_chat"),
+        "Ollama",
+        url="http://localhost:11434",
+        url_variable="OLLAMA_HOST",
+        list_path="/api/tags",
+        list_name="models",
+        model_name="name",
+        note="Ensure Ollama is running at localhost:11434",
+        start="start it with: ollama serve",
+        get_model="ollama pull {}",
+    ),
+    Provider(
+        ("anthropic",),
+        "Anthropic",
+        url="https://api.anthropic.com",
+        url_variable="ANTHROPIC_BASE_URL",
+        list_path="/v1/models?limit=1000",
+        headers={"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
+        bare=("claude",),
+    ),
+    Provider(
+        ("openai",),
+        "OpenAI",
+        url="https://api.openai.com/v1",
+        url_variable="OPENAI_BASE_URL",
+        list_path="/models",
+        headers={"Authorization": "Bearer {key}"},
+        bare=("gpt", "chatgpt", "o1", "o3", "o4"),
+    ),
 )
-ANTHROPIC = Provider(
-    ("anthropic",),
-    "Anthropic",
-    url="https://api.anthropic.com",
-    url_variable="ANTHROPIC_BASE_URL",
-    list_path="/v1/models?limit=1000",
-    headers={"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
-    bare=("claude",),
-)
-OPENAI = Provider(
-    ("openai",),
-    "OpenAI",
-    url="https://api.openai.com/v1",
-    url_variable="OPENAI_BASE_URL",
-    list_path="/models",
-    headers={"Authorization": "Bearer {key}"},
-    bare=("gpt", "chatgpt", "o1", "o3", "o4"),
-)
-PROVIDERS = (OLLAMA, ANTHROPIC, OPENAI)
 
 
 def _row(check: Check, **columns: Any) -> Any:
@@ -393,7 +388,9 @@ class AppConfig:
     smtp: SmtpConfig = _part(SmtpConfig)
     imap: ImapConfig = _part(ImapConfig)
     max_retries: int = _row(_whole_number(0, 100), default=3)
-    backoff_strategy: str = _row(_one_of("exponential", "linear", "constant"), default="exponential")
+    backoff_strategy: str = _row(
+        _pattern("exponential|linear|constant", "one of exponential, linear, constant"), default="exponential"
+    )
     llm_fallback_chain: list[str] = _row(_list_of_names, default=["claude", "openai", "ollama"])
     db_path: str = _row(_text, place="outreach.db")
     log_dir: str = _row(_text, place="logs")
@@ -412,7 +409,7 @@ class AppConfig:
         variable="ANTHROPIC_API_KEY",
         page="https://console.anthropic.com/settings/keys",
         secret=True,
-        provider=ANTHROPIC,
+        provider="Anthropic",
     )
     openai_api_key: str = _row(
         _api_key("sk-", unlike="sk-ant-", owner="Anthropic"),
@@ -421,7 +418,7 @@ class AppConfig:
         variable="OPENAI_API_KEY",
         page="https://platform.openai.com/api-keys",
         secret=True,
-        provider=OPENAI,
+        provider="OpenAI",
     )
 
     def __post_init__(self) -> None:
@@ -526,6 +523,14 @@ def _derive(machine_key: bytes) -> Fernet:
         return _fernets[machine_key]
 
 
+def _derive_aside(machine_key: bytes) -> None:
+    """Begin to derive while the disk is busy with the machine key: either takes its time."""
+    from threading import Thread
+
+    _fernet_class()  # or that it is missing would be said in the other thread
+    Thread(target=_derive, args=[machine_key]).start()
+
+
 def _encrypt(plaintext: str, machine_key: bytes) -> str:
     _mask(plaintext)
     return _derive(machine_key).encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
@@ -590,7 +595,7 @@ def _read_key(path: str) -> bytes | None:
     if machine_key is not None and len(machine_key) != MACHINE_KEY_BYTES:
         raise ConfigError(
             f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(machine_key)}",
-            hint=f"restore it from a copy; or move it away and run {_program('setup')} to enter the secrets again",
+            hint=f"restore it from a copy; or move it away and run {PROGRAM} setup to enter the secrets again",
         )
     return machine_key
 
@@ -618,12 +623,13 @@ def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
     hide that: only *setup* does, which asks for those secrets again.
     """
     machine_keys = _machine_keys(base)
-    tokens = {} if setup else _tokens(_read_document(join(base, CONFIG_FILE)))
-    if tokens and all(_decrypt(token, machine_keys) is None for token in tokens.values()):
+    tokens = [] if setup else _tokens(_read_document(join(base, CONFIG_FILE)))
+    if tokens and all(_decrypt(token, machine_keys) is None for token in tokens):
         raise ConfigError(f"the stored secrets {_why_unreadable(base, machine_keys)}", hint=_restore_hint(base))
     if machine_keys:
         return machine_keys[-1]
     machine_key = os.urandom(MACHINE_KEY_BYTES)
+    _derive_aside(machine_key)
     _write_file(join(base, KEY_FILE), machine_key)
     _log().info("made the machine key %s", join(base, KEY_FILE))
     return machine_key
@@ -638,7 +644,7 @@ def _finish_rotation(base: str) -> None:
     machine_key = _read_key(join(base, NEXT_KEY_FILE))
     if machine_key is None:
         return
-    tokens = [token for _, _, token in _encrypted_in(_read_document(join(base, CONFIG_FILE)))]
+    tokens = _tokens(_read_document(join(base, CONFIG_FILE)))
     with _blaming(join(base, KEY_FILE)):
         if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens):
             os.replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
@@ -648,7 +654,7 @@ def _finish_rotation(base: str) -> None:
 
 
 def _restore_hint(base: str) -> str:
-    again = f"run {_program('setup')} to enter the secrets again"
+    again = f"run {PROGRAM} setup to enter the secrets again"
     return f"restore {join(base, KEY_FILE)} from where the configuration came from, or {again}"
 
 
@@ -850,19 +856,14 @@ def _read_document(path: str) -> dict[str, Any]:
     content = _read_file(path)
     if content is None:
         return {}
-    twice: dict[int, list[str]] = {}  # what is named twice in an object (by its id) and below, as it is seen from there
+    twice = object()  # what stands for a part whose name comes twice in its object
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
-        if len(built) == len(pairs) and not twice:
-            return built
-        built.clear()
-        places = []
-        for name, part in pairs:
-            places += [name] * (name in built) + [f"{name}.{place}" for place in twice.pop(id(part), ())]
-            built[name] = part
-        if places:
-            twice[id(built)] = places
+        if len(built) < len(pairs):
+            built.clear()
+            for name, part in pairs:
+                built[name] = twice if name in built else part
         return built
 
     def refuse(number: str) -> Any:
@@ -881,11 +882,22 @@ def _read_document(path: str) -> dict[str, Any]:
     else:
         if not isinstance(document, dict):
             problem = f"expected an object, found {_found(document)}"
-        elif twice:
-            problem = "; ".join(f"{place} is named twice" for places in twice.values() for place in places)
         else:
-            return document
-    raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program('setup')}")
+            problem = "; ".join(f"{place} is named twice" for place, *_, part in _leaves(document) if part is twice)
+            if not problem:
+                return document
+    raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
+
+
+def _leaves(document: Document) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Every part of the document that has no parts: its dotted place, what holds it, its name there, itself."""
+    nodes: list[tuple[str, Any]] = [("", document)]
+    for place, node in nodes:  # which grows on the way: recursion would end at a depth that JSON may have
+        for name, part in [*(node.items() if isinstance(node, dict) else enumerate(node))]:
+            if isinstance(part, (dict, list)):
+                nodes.append((f"{place}{name}.", part))
+            else:
+                yield f"{place}{name}", node, name, part
 
 
 def _serialize(document: Document) -> bytes:
@@ -950,10 +962,11 @@ def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> V
         return Value(row, row.default, status)
     plaintext = stored
     if row.secret and isinstance(stored, str):
-        if stored.startswith(SECRET_MARK):
-            plaintext = _decrypt(stored[len(SECRET_MARK) :], machine_keys)
-            if plaintext is None:
-                return Value(row, "", "unreadable", f"{row.name}: {_why_unreadable(base, machine_keys)}")
+        token = _token(stored)
+        if token is not None:
+            plaintext = _decrypt(token, machine_keys)
+        if plaintext is None:
+            return Value(row, "", "unreadable", f"{row.name}: {_why_unreadable(base, machine_keys)}")
         _mask(plaintext)
     try:
         return Value(row, row.check(plaintext), "configured")
@@ -968,34 +981,20 @@ def _stored(document: Any, row: Field) -> Any:
     return document
 
 
-def _stored_secrets(document: Document, *, marked: bool) -> dict[str, str]:
-    """The secrets of the document, by the name of their field: the marked ones or those in plain text."""
-    stored = {row.name: _stored(document, row) for row in SECRETS}
-    return {
-        name: text
-        for name, text in stored.items()
-        if isinstance(text, str) and text and text.startswith(SECRET_MARK) is marked
-    }
+def _token(stored: object) -> str | None:
+    """The token in what is stored of a secret, or None if that is empty or stands in plain text."""
+    return stored[len(SECRET_MARK) :] if isinstance(stored, str) and stored.startswith(SECRET_MARK) else None
 
 
-def _tokens(document: Document) -> dict[str, str]:
-    """The token of every encrypted secret, by the name of its field."""
-    return {name: text[len(SECRET_MARK) :] for name, text in _stored_secrets(document, marked=True).items()}
+def _tokens(document: Document) -> list[str]:
+    """Every token in the document, of keys too that this version does not know."""
+    return [token for *_, part in _leaves(document) if (token := _token(part)) is not None]
 
 
-def _plain_secrets(document: Document) -> dict[str, str]:
-    """Every secret that stands in plain text, edited by hand, by the name of its field."""
-    return _stored_secrets(document, marked=False)
-
-
-def _encrypted_in(node: Any) -> Iterator[tuple[Any, Any, str]]:
-    """Every token below *node*, of keys too that this version does not know: what holds it, its name there, itself."""
-    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for name, part in list(parts):
-        if isinstance(part, str) and part.startswith(SECRET_MARK):
-            yield node, name, part[len(SECRET_MARK) :]
-        else:
-            yield from _encrypted_in(part)
+def _plain_secrets(document: Document) -> list[tuple[Field, str]]:
+    """Every secret that stands in plain text, edited by hand."""
+    stored = [(row, _stored(document, row)) for row in SECRETS]
+    return [(row, text) for row, text in stored if text and isinstance(text, str) and _token(text) is None]
 
 
 def _put(document: dict[str, Any], row: Field, stored: object) -> None:
@@ -1064,6 +1063,8 @@ class ConfigManager:
 
         Raises ConfigError with every problem of the file, each with its place.
         """
+        from copy import deepcopy
+
         _make_dataclasses()
         values = self.examine()
         self.refuse_problems(values.values())
@@ -1074,7 +1075,7 @@ class ConfigManager:
                 config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
             else:
                 setattr(reduce(getattr, parents, config), last, value.value)
-        config._loaded = _copied({name: value.value for name, value in values.items()})
+        config._loaded = deepcopy({name: value.value for name, value in values.items()})
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1091,6 +1092,8 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
+        from copy import deepcopy
+
         rows = [*map(_agent_row, config.agents), *(row for row in FIELDS.values() if not _is_model(row))]
         values: dict[str, Any] = {}
         problems: list[str] = []
@@ -1103,7 +1106,7 @@ class ConfigManager:
         if problems:
             raise ConfigError(*problems)
         self.update([(row, values[row.name]) for row in rows], known=config._loaded)
-        config._loaded = _copied(values)
+        config._loaded = deepcopy(values)
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
@@ -1132,36 +1135,29 @@ class ConfigManager:
         """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
         return join(self._base, expanduser(self.get(name) or FIELDS[name].place))
 
-    def get_or_none(self, name: str) -> Any:
-        """One value as get() gives it, or None if it is not valid."""
-        with suppress(ConfigError):
-            return self.get(name)
-        return None
-
     def find(self, name: str) -> Field:
         """The row of the table with this dotted name; UsageError with the nearest if there is none."""
-        document = _read_document(self._config)  # a broken file is spoken of before a value is asked for
-        if name in FIELDS:
-            return FIELDS[name]
-        rows = {row.name: row for row in _rows(document)}
-        if name in rows:
-            return rows[name]
+        rows = _rows(_read_document(self._config))  # a broken file is spoken of before a value is asked for
+        names = []
+        for row in rows:
+            if row.name == name:
+                return row
+            names.append(row.name)
         import difflib
 
-        below = [other for other in rows if other.startswith(f"{name}.")]
-        near = difflib.get_close_matches(name, rows, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "the names are: " + ", ".join(FIELDS)
-        if below:
-            hint = f"it holds {', '.join(below)}"
+        near = [other for other in names if other.startswith(f"{name}.")]
+        near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"the names are: {', '.join(FIELDS)}"
         raise UsageError(f"{_found(name)} is not the name of a value", hint=hint)
 
     def examine(self) -> dict[str, Value]:
         """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
         document, machine_keys = self._read()
         values = {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
-        for name in _plain_secrets(document).keys() - self._warned:
-            self._warned.add(name)
-            _log().warning("%s stands in plain text; it is encrypted at the next write", name)
+        for row, _ in _plain_secrets(document):
+            if row.name not in self._warned:
+                self._warned.add(row.name)
+                _log().warning("%s stands in plain text; it is encrypted at the next write", row.name)
         return values
 
     def update(
@@ -1169,41 +1165,36 @@ class ConfigManager:
         changed: Iterable[tuple[Field, Any]],
         *,
         setup: bool = False,
-        complete: bool = False,
-        only_stored: bool = False,
         known: Mapping[str, Any] | None = None,
     ) -> None:
         """Store checked values in one step under the lock, and encrypt what stands in plain text.
 
         In *setup*, secrets that cannot be read do not stop it: a copy of the old file is kept.
-        *complete* stores the default of every field that is not in the file; *only_stored*
-        passes over changes to fields that are not in it, and *known*, unless there is no file,
-        over values that it holds by the names of their fields.
+        Of *known*, values by the names of their fields, what is still the same is passed over,
+        unless there is no file.
         """
         with _locked(self._base):
             document, machine_keys = self._read()
             before = _serialize(document)
-            if only_stored:
-                changed = [(row, value) for row, value in changed if _stored(document, row) is not None]
+            lost = any(_decrypt(token, machine_keys) is None for token in _tokens(document))
             if known and document:
                 changed = [(row, value) for row, value in changed if known.get(row.name) != value]
-            tokens = _tokens(document)
-            changed = [*((FIELDS[name], text) for name, text in _plain_secrets(document).items()), *changed]
-            if complete or (changed and not document):
-                document.setdefault("agents", {})
-                # A new file has every field but the models: to choose those is for setup, or for the caller.
-                rows = [row for row in FIELDS.values() if complete or not _is_model(row)]
-                changed = [*((row, row.default) for row in rows if _stored(document, row) is None), *changed]
+            changed = [*_plain_secrets(document), *changed]
+            if changed and not document:
+                document["agents"] = {}  # their models are for setup, or for the caller, to choose
+                changed = [*((row, row.default) for row in FIELDS.values() if not _is_model(row)), *changed]
             for row, value in changed:
                 if not row.secret or not value:
                     _put(document, row, value)
-                elif row.name not in tokens or _decrypt(tokens[row.name], machine_keys) != value:
+                    continue
+                token = _token(_stored(document, row))
+                if token is None or _decrypt(token, machine_keys) != value:
                     machine_key = _machine_key_for_encryption(self._base, setup)
                     _put(document, row, SECRET_MARK + _encrypt(value, machine_key))
             after = _serialize(document)
             if after == before:
                 return
-            if setup and any(_decrypt(token, machine_keys) is None for token in tokens.values()):
+            if setup and lost:
                 self._keep_copy()
             _write_file(self._config, after)
         _log().info("stored the configuration %s", self._config)
@@ -1217,30 +1208,31 @@ class ConfigManager:
         with _locked(self._base):
             document, machine_keys = self._read()
             if _read_key(join(self._base, KEY_FILE)) is None:
-                hint = _restore_hint(self._base) if _tokens(document) else f"run {_program('setup')} first"
+                hint = _restore_hint(self._base) if _tokens(document) else f"run {PROGRAM} setup first"
                 raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
-            encrypted = list(_encrypted_in(document))
-            plaintexts = [_decrypt(token, machine_keys) for _, _, token in encrypted]
-            unreadable = [
-                name for (_, name, _), plaintext in zip(encrypted, plaintexts, strict=True) if plaintext is None
+            opened = [
+                (place, node, name, _decrypt(token, machine_keys))
+                for place, node, name, part in _leaves(document)
+                if (token := _token(part)) is not None
             ]
+            why = _why_unreadable(self._base, machine_keys)
+            unreadable = [f"{place}: {why}" for place, *_, plaintext in opened if plaintext is None]
             if unreadable:
-                why = _why_unreadable(self._base, machine_keys)
-                raise ConfigError(*(f"{name}: {why}" for name in unreadable), hint=_restore_hint(self._base))
+                raise ConfigError(*unreadable, hint=_restore_hint(self._base))
             machine_key = os.urandom(MACHINE_KEY_BYTES)
             _write_file(join(self._base, NEXT_KEY_FILE), machine_key)
             try:
                 plain = _plain_secrets(document)
-                for name, plaintext in plain.items():
-                    _put(document, FIELDS[name], SECRET_MARK + _encrypt(plaintext, machine_key))
-                for (node, name, _), known in zip(encrypted, plaintexts, strict=True):
-                    node[name] = SECRET_MARK + _encrypt(known or "", machine_key)
-                if plain or encrypted:
+                for row, text in plain:
+                    _put(document, row, SECRET_MARK + _encrypt(text, machine_key))
+                for _, node, name, plaintext in opened:
+                    node[name] = SECRET_MARK + _encrypt(plaintext or "", machine_key)
+                if plain or opened:
                     _write_file(self._config, _serialize(document))
             finally:
                 _finish_rotation(self._base)
         _log().info("made a new machine key %s", join(self._base, KEY_FILE))
-        return len(plain) + len(encrypted)
+        return len(plain) + len(opened)
 
     def _keep_copy(self) -> None:
         if self._kept:
@@ -1270,11 +1262,7 @@ class ConfigManager:
     def hint_for(self, values: Iterable[Value]) -> str:
         if any(value.status == "unreadable" for value in values):
             return _restore_hint(self._base)
-        return f"mend it with {_program('set')}, or in an editor: {self._config}"
-
-
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: [*value] if isinstance(value, list) else value for name, value in values.items()}
+        return f"mend it with {PROGRAM} set, or in an editor: {self._config}"
 
 
 def _as_path(path: str) -> Path:
@@ -1403,43 +1391,34 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                 line["stack"] = _safe(record.stack_info)
             return json.dumps(line, ensure_ascii=False)
 
-    class RunLog(logging.FileHandler):
-        """The file of the day, for this user alone; its directory never holds more than LOG_FILES of them."""
+    class RunLog(logging.Handler):
+        """The file of the day, for this user alone; its directory never holds more than LOG_FILES of them.
+
+        It is opened anew for every line: another process may have begun the next one meanwhile.
+        """
 
         directory = join(base, FIELDS["log_dir"].place)  # until it is known what the configuration says
 
         def emit(self, record: logging.LogRecord) -> None:
             path = _log_path(self.directory)
             try:
-                found = os.stat(path) if exists(path) else None
-                full = found and found.st_size + len(self.format(record).encode()) >= LOG_BYTES
-                # Another day, or another process that has rotated the file, has begun a new one.
-                if self.stream and (full or not found or not os.path.samestat(found, os.fstat(self.stream.fileno()))):
-                    self.stream.close()
-                    self.stream = None  # the base class opens it when it is needed
-                self.baseFilename = path
-                if full:
-                    from logging.handlers import RotatingFileHandler  # only now: it takes long to import
+                line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+                with suppress(FileNotFoundError):  # there is none yet, or another process was faster
+                    if os.path.getsize(path) + len(line) >= LOG_BYTES:
+                        from logging.handlers import RotatingFileHandler  # only now: it takes long to import
 
-                    RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
-                super().emit(record)
-            except Exception:
-                self.handleError(record)
-
-        def _open(self) -> Any:
-            for missing in (base, self.directory):
-                _make_directory(missing, ours=False)
-            others = [path for _, path in _run_logs(self.directory) if path != self.baseFilename]
-            for path in others[: 1 - LOG_FILES]:
-                _remove(path)
-            return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_open_private)
-
-        def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-            error = sys.exc_info()[1]
-            if isinstance(error, (OSError, ConfigError)):
+                        RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
+                if not exists(path):
+                    for missing in (base, self.directory):
+                        _make_directory(missing, ours=False)
+                    for _, other in _run_logs(self.directory)[: 1 - LOG_FILES]:
+                        _remove(other)
+                with open(path, "ab", opener=_open_private) as file:
+                    file.write(line)
+            except (OSError, ConfigError) as error:
                 self.setLevel(logging.CRITICAL + 1)  # one warning is enough: the next record would fail too
-                _tell(f"warning: cannot write the log {self.baseFilename}: {error}")
-            else:
+                _tell(f"warning: cannot write the log {path}: {error}")
+            except Exception as error:
                 _tell(f"warning: cannot log what {record.name} says: {error}")
 
     class Terminal(logging.Handler):
@@ -1447,7 +1426,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
             with suppress(Exception):  # what cannot be formatted, the log file speaks of
                 _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
-    file = RunLog(_log_path(RunLog.directory), delay=True)
+    file = RunLog()
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
     terminal = Terminal()
@@ -1532,12 +1511,6 @@ def _width(text: str) -> int:
         0 if category(character) in ("Mn", "Me") else 2 if east_asian_width(character) in "WF" else 1
         for character in text
     )
-
-
-def _program(command: str = "") -> str:
-    """How to run this program, as a person types it."""
-    name = os.path.basename(sys.argv[0]) if sys.argv else ""
-    return f"{name if name.startswith('job-hunter') else 'python job_hunter.py'} {command}".rstrip()
 
 
 def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str, str]]:
@@ -1637,8 +1610,8 @@ def _print_summary(manager: ConfigManager, values: Values, asked: Iterable[str] 
 
 def _is_needed(row: Field, values: Values) -> bool:
     """Whether this field is required, by itself or for the model of an agent."""
-    used = {_provider_of(value.value) for value in values.values() if _is_model(value.row)}
-    return row.required or (row.provider is not None and row.provider in used)
+    used = (_provider_of(value.value) for value in values.values() if _is_model(value.row))
+    return row.required or row.provider in {provider.title for provider in used if provider}
 
 
 def _is_answered(row: Field, values: Values) -> bool:
@@ -1667,7 +1640,7 @@ def _ask_everything(manager: ConfigManager, args: Namespace) -> set[str]:
 def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[str]) -> None:
     values = manager.examine()
     value = values[row.name]
-    needed = row.provider is None or _is_needed(row, values)
+    needed = not row.provider or _is_needed(row, values)
     if _is_answered(row, values) and not (reconfigure and needed):
         return
     if not needed and value.status == "missing":
@@ -1751,7 +1724,7 @@ def _read_visible(prompt: str) -> str:
 
 
 def _unattended_hint() -> str:
-    return f"without a terminal, run {_program('setup --non-interactive')} with these variables set: {VARIABLES}"
+    return f"without a terminal, run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES}"
 
 
 # Models ------------------------------------------------------------------------------
@@ -1836,7 +1809,7 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[str]:
         if answer is not None:
             changed += [(FIELDS[name], answer) for name in (row.name, row.twin) if name]
     if problems:
-        hint = f"set the variables (or NAME_FILE, naming a file), or run {_program('setup')} at a terminal"
+        hint = f"set the variables (or NAME_FILE, naming a file), or run {PROGRAM} setup at a terminal"
         raise ConfigError(*problems, hint=hint)
     manager.update(changed, setup=True)
     after = manager.examine()
@@ -2007,9 +1980,9 @@ def _try_imap(imap: ImapConfig, timeout: float) -> str:
 def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
     missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
     if missing:
-        raise Refused(f"{' and '.join(missing)} not set; run {_program('setup')}")
+        raise Refused(f"{' and '.join(missing)} not set; run {PROGRAM} setup")
     if not login.password.isascii():
-        what_to_do = f"run {_program(f'set {section}.password')} with the one that Google made"
+        what_to_do = f"run {PROGRAM} set {section}.password with the one that Google made"
         raise Refused(f"takes no password with characters beyond ASCII; {what_to_do}")
 
 
@@ -2017,7 +1990,7 @@ def _login_refused(section: str, error: Exception) -> Refused:
     page = FIELDS["smtp.password"].page
     return Refused(
         f"the server refused the user name or the app password ({_reply(error)}); switch 2-Step Verification on,"
-        f" make a new app password at {page}, then run {_program(f'set {section}.password')}"
+        f" make a new app password at {page}, then run {PROGRAM} set {section}.password"
     )
 
 
@@ -2025,7 +1998,7 @@ def _try_provider(provider: Provider, models: Mapping[str, str], key: str, timeo
     """Ask for the list of models and look for those that the agents (*models*: by agent) use."""
     row = _key_of(provider)
     if row and not key:
-        raise Refused(f"{row.name} is not set; run {_program('setup')}")
+        raise Refused(f"{row.name} is not set; run {PROGRAM} setup")
     offered = _offered(provider, {name: text.format(key=key) for name, text in provider.headers.items()}, timeout)
     problems = []
     for model in dict.fromkeys(models.values()):
@@ -2040,7 +2013,7 @@ def _try_provider(provider: Provider, models: Mapping[str, str], key: str, timeo
 
 
 def _key_of(provider: Provider) -> Field | None:
-    return next((row for row in SECRETS if row.provider is provider), None)
+    return next((row for row in SECRETS if row.provider == provider.title), None)
 
 
 def _other_model(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
@@ -2058,7 +2031,7 @@ def _other_model(provider: Provider, name: str, model: str, users: Sequence[str]
 
     nearest = max(offered, key=likeness)
     model = model[: len(model) - len(name)] + nearest
-    commands = [_program(f"set agents.{agent}.model {model}") for agent in users]
+    commands = [f"{PROGRAM} set agents.{agent}.model {model}" for agent in users]
     return f"; the nearest is {nearest}: run {' && '.join(commands)}"
 
 
@@ -2134,7 +2107,7 @@ def _proxied(request: Any) -> bool:
 def _http_status(provider: Provider, status: int) -> str:
     row = _key_of(provider)
     if status in (401, 403) and row:
-        return f"refused the key (HTTP {status}); make a new one at {row.page}, then run {_program(f'set {row.name}')}"
+        return f"refused the key (HTTP {status}); make a new one at {row.page}, then run {PROGRAM} set {row.name}"
     if status == 429:
         return f"gets too many requests (HTTP {status}); wait a minute and try again"
     if status >= 500:
@@ -2221,9 +2194,8 @@ def cmd_setup(args: Namespace, manager: ConfigManager) -> int:
         _log().warning("%s", before[unreadable[0]].problem)
         _log().warning("these secrets cannot be read and are needed again: %s", ", ".join(unreadable))
     asked = (_take_from_environment if args.non_interactive else _ask_everything)(manager, args)
-    manager.update([], setup=True, complete=True)
     _print_summary(manager, manager.examine(), asked)
-    _tell(f"\nNext: {_program('check')} proves that all this works.")
+    _tell(f"\nNext: {PROGRAM} check proves that all this works.")
     return 0
 
 
@@ -2278,7 +2250,7 @@ def cmd_show(args: Namespace, manager: ConfigManager) -> int:
     if missing:
         problems[f"missing: {', '.join(missing)}"] = None
     if problems:
-        hint = manager.hint_for(values.values()) if len(problems) > bool(missing) else f"run {_program('setup')}"
+        hint = manager.hint_for(values.values()) if len(problems) > bool(missing) else f"run {PROGRAM} setup"
         raise ConfigError(*problems, hint=hint)
     return 0
 
@@ -2314,7 +2286,7 @@ def cmd_set(args: Namespace, manager: ConfigManager) -> int:
     """
     row = manager.find(args.name)
     if row.secret and args.value:
-        hint = f"run {_program(f'set {row.name}')} and type it at the hidden prompt, or pipe it in"
+        hint = f"run {PROGRAM} set {row.name} and type it at the hidden prompt, or pipe it in"
         raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
     if not args.value and sys.stdin is not None and sys.stdin.isatty():
         if row.page:
@@ -2341,18 +2313,20 @@ def _read_piped(row: Field) -> str:
 
 def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     """After one value was set: what else it makes necessary."""
-    if row.twin and manager.get_or_none(row.twin) != value:
-        _tell(f"{row.twin} is still another one; if it is the same account, run {_program(f'set {row.twin}')}")
     provider = _provider_of(value) if _is_model(row) else None
     key = _key_of(provider) if provider else None
-    if key and not manager.get_or_none(key.name):
-        _tell(f"{value} needs {key.name}, which is not set; run {_program(f'set {key.name}')}")
+    values = manager.examine() if key or row.twin else {}
+    if row.twin and values[row.twin].value != value:
+        _tell(f"{row.twin} is still another one; if it is the same account, run {PROGRAM} set {row.twin}")
+    if key and not values[key.name].value:
+        _tell(f"{value} needs {key.name}, which is not set; run {PROGRAM} set {key.name}")
 
 
 def cmd_unset(args: Namespace, manager: ConfigManager) -> int:
     """Put the default of one value back."""
     row = manager.find(args.name)
-    manager.update([(row, row.default)], only_stored=True)
+    if _stored(_read_document(manager._config), row) is not None:
+        manager.update([(row, row.default)])
     return 0
 
 
@@ -2413,7 +2387,7 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
-        raise UsageError("there is no command to run", hint=f"for example: {_program('run -- python agent.py')}")
+        raise UsageError("there is no command to run", hint=f"for example: {PROGRAM} run -- python agent.py")
     values = [value for value in manager.examine().values() if value.row.variable]
     manager.refuse_problems(values)
     environment = dict(os.environ)
