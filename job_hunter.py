@@ -54,7 +54,7 @@ import types
 from _thread import RLock, allocate_lock
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from os.path import dirname, exists, expanduser, join
 
 TYPE_CHECKING = False  # as in typing
@@ -437,6 +437,7 @@ def _placed(row: Field, *path: str) -> Field:
     return Field(**{**vars(row), "path": path, "name": ".".join(path), "label": row.label.format(*path[-2:])})
 
 
+@cache
 def _agent_row(agent: str) -> Field:
     return _placed(AGENT_MODEL, "agents", agent, "model")
 
@@ -856,13 +857,14 @@ def _read_document(path: str) -> dict[str, Any]:
     content = _read_file(path)
     if content is None:
         return {}
-    twice = object()  # what stands for a part whose name comes twice in its object
+    twice: set[str] = set()  # the names that come twice in an object, where it stands for their parts
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) < len(pairs):
             built.clear()
             for name, part in pairs:
+                twice.update([name] if name in built else [])
                 built[name] = twice if name in built else part
         return built
 
@@ -882,10 +884,10 @@ def _read_document(path: str) -> dict[str, Any]:
     else:
         if not isinstance(document, dict):
             problem = f"expected an object, found {_found(document)}"
-        else:
+        elif twice:
             problem = "; ".join(f"{place} is named twice" for place, *_, part in _leaves(document) if part is twice)
-            if not problem:
-                return document
+        else:
+            return document
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
 
 
@@ -1063,7 +1065,7 @@ class ConfigManager:
 
         Raises ConfigError with every problem of the file, each with its place.
         """
-        from copy import deepcopy
+        from copy import copy
 
         _make_dataclasses()
         values = self.examine()
@@ -1075,7 +1077,7 @@ class ConfigManager:
                 config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
             else:
                 setattr(reduce(getattr, parents, config), last, value.value)
-        config._loaded = deepcopy({name: value.value for name, value in values.items()})
+        config._loaded = {name: copy(value.value) for name, value in values.items()}
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1092,7 +1094,7 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        from copy import deepcopy
+        from copy import copy
 
         rows = [*map(_agent_row, config.agents), *(row for row in FIELDS.values() if not _is_model(row))]
         values: dict[str, Any] = {}
@@ -1106,7 +1108,7 @@ class ConfigManager:
         if problems:
             raise ConfigError(*problems)
         self.update([(row, values[row.name]) for row in rows], known=config._loaded)
-        config._loaded = deepcopy(values)
+        config._loaded = {name: copy(value) for name, value in values.items()}
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
