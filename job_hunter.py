@@ -263,26 +263,14 @@ def _app_password(value: object) -> str:
 
 
 def _doubtful_app_password(text: str) -> str:
-    if len(text) == 16 and text.isascii() and text.isalpha():
+    if re.fullmatch("[A-Za-z]{16}", text):
         return ""
     return "stored, but one that Google made has 16 letters; if mail is refused, make a new one"
 
 
-def _api_key(prefix: str, unlike: str = "", owner: str = "") -> Check:
-    def check(value: object) -> str:
-        text = _text(value)
-        if unlike and text.startswith(unlike):
-            raise ValueError(f"expected a key that begins with {prefix}; one that begins with {unlike} is {owner}'s")
-        if not text.startswith(prefix) or text == prefix:
-            raise ValueError(f"expected a key that begins with {prefix}")
-        if not (text.isascii() and text.isprintable()) or " " in text:
-            raise ValueError(f"expected a key of ASCII letters, digits and signs, without spaces, after {prefix}")
-        return text
-
-    return check
-
-
 _model = _pattern(r"[^\s/]+(/[^\s/]+)*", "a model string such as anthropic/claude-3-haiku-20240307")
+_anthropic_key = _pattern("sk-ant-[!-~]+", "a key that begins with sk-ant-, without spaces")
+_openai_key = _pattern("sk-(?!ant-)[!-~]+", "a key that begins with sk- (but sk-ant- is Anthropic's), without spaces")
 _email = _pattern(r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address such as name@gmail.com")
 _host = _pattern(r"[^\s/@]+", "a host name")
 _port = _whole_number(1, 65535)
@@ -403,7 +391,7 @@ class AppConfig:
         variable="MAILING_ADDRESS",
     )
     anthropic_api_key: str = _row(
-        _api_key("sk-ant-"),
+        _anthropic_key,
         label="Anthropic API key",
         question="Anthropic API key",
         variable="ANTHROPIC_API_KEY",
@@ -412,7 +400,7 @@ class AppConfig:
         provider="Anthropic",
     )
     openai_api_key: str = _row(
-        _api_key("sk-", unlike="sk-ant-", owner="Anthropic"),
+        _openai_key,
         label="OpenAI API key",
         question="OpenAI API key",
         variable="OPENAI_API_KEY",
@@ -528,8 +516,12 @@ def _derive_aside(machine_key: bytes) -> None:
     """Begin to derive while the disk is busy with the machine key: either takes its time."""
     from threading import Thread
 
-    _fernet_class()  # or that it is missing would be said in the other thread
-    Thread(target=_derive, args=[machine_key]).start()
+    def derive() -> None:
+        with suppress(Exception):  # whoever needs the Fernet derives it again, and says what is wrong
+            _derive(machine_key)
+
+    with suppress(RuntimeError):  # no more threads here
+        Thread(target=derive).start()
 
 
 def _encrypt(plaintext: str, machine_key: bytes) -> str:
@@ -629,6 +621,7 @@ def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
         raise ConfigError(f"the stored secrets {_why_unreadable(base, machine_keys)}", hint=_restore_hint(base))
     if machine_keys:
         return machine_keys[-1]
+    _fernet_class()  # without it no machine key is needed
     machine_key = os.urandom(MACHINE_KEY_BYTES)
     _derive_aside(machine_key)
     _write_file(join(base, KEY_FILE), machine_key)
@@ -680,10 +673,10 @@ WHAT_TO_DO = {
 
 def _base_directory(base_dir: Directory = None) -> str:
     """The absolute base directory: *base_dir*, else what the variable says, else ~/.outreach-agent."""
-    chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent"))
-    if os.fspath(chosen).startswith("~"):
+    chosen = os.fspath(expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent")))
+    if chosen.startswith("~"):
         raise ConfigError(f"{chosen}: that home directory is not known", hint="set HOME, or give --base-dir DIR")
-    with _blaming(os.fspath(chosen)):  # a relative one, in a working directory that is gone
+    with _blaming(chosen):  # a relative one, in a working directory that is gone
         return os.path.abspath(chosen)
 
 
@@ -1348,9 +1341,7 @@ def _log_directory(base: str) -> str:
     """Where the logs of this base directory go, which can be told even if the configuration cannot be read."""
     try:
         return ConfigManager(base).place("log_dir")
-    except (
-        Exception
-    ):  # whatever is wrong with the configuration, that there is a log to say it in must not depend on it
+    except Exception:  # whatever is wrong there, it must not keep it from being logged
         return join(base, FIELDS["log_dir"].place)
 
 
@@ -1531,7 +1522,7 @@ def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[st
             status = "not needed"
         if status == "configured" and asked is not None and row.name not in asked:
             status = "[already configured]"
-        lines.append({"name": row.name, "service": row.label, "status": status, "value": shown})
+        lines.append({"name": row.name, "service": row.label, "status": status, "value": _safe(shown)})
     return lines
 
 
@@ -1719,10 +1710,10 @@ def _read_visible(prompt: str) -> str:
         import readline
 
         readline.set_auto_history(False)
-    if sys.stdout is not None and sys.stdout.isatty():
-        return input(_printable(prompt, sys.stdout))
-    with redirect_stdout(sys.stderr):  # standard output is for the summary alone
-        return input(_printable(prompt, sys.stderr))
+    # Standard output is for the summary alone, unless it is the terminal: then its prompt can be edited.
+    shown = sys.stdout if sys.stdout is not None and sys.stdout.isatty() else sys.stderr
+    with redirect_stdout(shown):
+        return input(_printable(prompt, shown))
 
 
 def _unattended_hint() -> str:
@@ -1759,17 +1750,16 @@ def _models(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[
 def _ask_in_menu(keep: bool) -> str:
     """The preset, or "custom"; "" to keep the present models, if *keep*."""
     _tell("LLM setup:")
-    for number, line in enumerate(LLM_MENU.values(), 1):
+    answers: dict[str, str] = {}
+    for number, (name, line) in enumerate(LLM_MENU.items(), 1):
         _tell(f"  {number}. {line}")
-    names = list(LLM_MENU)
-    answers = (
-        {"": "" if keep else names[0]} | dict(zip("123", names, strict=True)) | dict(zip(names, names, strict=True))
-    )
+        answers |= {str(number): name, name: name}
+    answers[""] = "" if keep else answers["1"]
     while True:
         with suppress(KeyError, UnicodeDecodeError):
             answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
             return answers[answer.lower().rstrip(".")]
-        _tell(f"  Not accepted: expected a number from 1 to {len(names)}, or a name.")
+        _tell(f"  Not accepted: expected a number from 1 to {len(LLM_MENU)}, or a name.")
 
 
 def _say_what_models_need(chosen: Collection[str], values: Values) -> None:
@@ -2239,21 +2229,13 @@ def cmd_show(args: Namespace, manager: ConfigManager) -> int:
     """Print the summary, changing nothing; exit status 1 if something required is missing or unusable."""
     values = manager.examine()
     if args.json:
-        lines = [{**line, "value": _safe(line["value"])} for line in _summary(values)]
-        _write(
-            json.dumps(lines, indent=2), sys.stdout
-        )  # masked above: only the values, or it might be no JSON any more
+        _write(json.dumps(_summary(values), indent=2), sys.stdout)  # its values are masked: what holds them is JSON
     else:
         _print_summary(manager, values)
-    problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
-    missing = [
-        value.row.name for value in values.values() if value.status == "missing" and _is_needed(value.row, values)
-    ]
+    manager.refuse_problems(values.values())
+    missing = [name for name, value in values.items() if value.status == "missing" and _is_needed(value.row, values)]
     if missing:
-        problems[f"missing: {', '.join(missing)}"] = None
-    if problems:
-        hint = manager.hint_for(values.values()) if len(problems) > bool(missing) else f"run {PROGRAM} setup"
-        raise ConfigError(*problems, hint=hint)
+        raise ConfigError(f"missing: {', '.join(missing)}", hint=f"run {PROGRAM} setup")
     return 0
 
 
