@@ -54,8 +54,8 @@ import types
 from _thread import RLock, allocate_lock
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from functools import cache, partial, reduce
-from os.path import dirname, exists, expanduser, join
+from functools import cache, lru_cache, partial, reduce
+from os.path import basename, dirname, exists, expanduser, join
 
 TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ MACHINE_KEY_BYTES = 32
 KDF_SALT = b"ingot-v1-static-salt"
 KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
 
-#: How a person runs this program, for what is said about that.
-PROGRAM = "job-hunter" if "job-hunter" in "".join(sys.argv[:1]) else "python job_hunter.py"
-KEY_PREFIXES = ("sk-ant-", "sk-")  # known to everybody: to mask them would only garble what is said about them
+#: How a person runs this program, as the messages say it.
+PROGRAM = "job-hunter" if basename("".join(sys.argv[:1])).startswith("job-hunter") else "python job_hunter.py"
+KEY_PREFIX = "sk-ant-"  # known to everybody: to mask them would only garble what is said about them
 LOG_HANDLER = "job_hunter"
 LOG_BYTES = 5_000_000
 LOG_FILES = 5
@@ -361,7 +361,14 @@ class ImapConfig:
     host: str = _row(_host, default="imap.gmail.com", label="IMAP server")
     port: int = _row(_port, default=993)
     username: str = _row(_email, label="Gmail address (IMAP)", required=True)
-    password: str = _row(_app_password, label="Gmail App Password (IMAP)", secret=True, required=True)
+    password: str = _row(
+        _app_password,
+        label="Gmail App Password (IMAP)",
+        page="https://myaccount.google.com/apppasswords",
+        secret=True,
+        required=True,
+        doubt=_doubtful_app_password,
+    )
 
 
 @dataclass
@@ -410,8 +417,8 @@ class AppConfig:
     )
 
     def __post_init__(self) -> None:
-        # What load() found, by name, so that save() writes only what was changed since.
-        self._loaded: dict[str, Any] = {}
+        # Where load() found what, by name, so that save() writes there only what was changed since.
+        self._loaded: tuple[str, dict[str, Any]] = ("", {})
 
 
 def _rows_of(schema: type, *path: str) -> Iterator[Field]:
@@ -512,18 +519,6 @@ def _derive(machine_key: bytes) -> Fernet:
         return _fernets[machine_key]
 
 
-def _derive_aside(machine_key: bytes) -> None:
-    """Begin to derive while the disk is busy with the machine key: either takes its time."""
-    from threading import Thread
-
-    def derive() -> None:
-        with suppress(Exception):  # whoever needs the Fernet derives it again, and says what is wrong
-            _derive(machine_key)
-
-    with suppress(RuntimeError):  # no more threads here
-        Thread(target=derive).start()
-
-
 def _encrypt(plaintext: str, machine_key: bytes) -> str:
     _mask(plaintext)
     return _derive(machine_key).encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
@@ -606,24 +601,24 @@ def _machine_key_of(base: str) -> bytes:
     if machine_keys:
         return machine_keys[-1]
     with _locked(base):
+        _refuse_other_key(base, _read_document(join(base, CONFIG_FILE)), _machine_keys(base))
         return _machine_key_for_encryption(base)
 
 
-def _machine_key_for_encryption(base: str, setup: bool = False) -> bytes:
-    """The machine key, made if there is none. The caller holds the lock.
-
-    Where secrets are stored that it does not open, or whose key is gone, to go on would
-    hide that: only *setup* does, which asks for those secrets again.
-    """
-    machine_keys = _machine_keys(base)
-    tokens = [] if setup else _tokens(_read_document(join(base, CONFIG_FILE)))
+def _refuse_other_key(base: str, document: Document, machine_keys: Keys) -> None:
+    """Where secrets are stored whose key is gone or another one, to make or to use a key would hide that."""
+    tokens = _tokens(document)
     if tokens and all(_decrypt(token, machine_keys) is None for token in tokens):
         raise ConfigError(f"the stored secrets {_why_unreadable(base, machine_keys)}", hint=_restore_hint(base))
+
+
+def _machine_key_for_encryption(base: str) -> bytes:
+    """The machine key, made if there is none. The caller holds the lock."""
+    machine_keys = _machine_keys(base)
     if machine_keys:
         return machine_keys[-1]
     _fernet_class()  # without it no machine key is needed
     machine_key = os.urandom(MACHINE_KEY_BYTES)
-    _derive_aside(machine_key)
     _write_file(join(base, KEY_FILE), machine_key)
     _log().info("made the machine key %s", join(base, KEY_FILE))
     return machine_key
@@ -641,7 +636,7 @@ def _finish_rotation(base: str) -> None:
     tokens = _tokens(_read_document(join(base, CONFIG_FILE)))
     with _blaming(join(base, KEY_FILE)):
         if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens):
-            os.replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
+            _replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
         else:
             os.unlink(join(base, NEXT_KEY_FILE))
         _flush_directory(base)
@@ -673,7 +668,7 @@ WHAT_TO_DO = {
 
 def _base_directory(base_dir: Directory = None) -> str:
     """The absolute base directory: *base_dir*, else what the variable says, else ~/.outreach-agent."""
-    chosen = os.fspath(expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent")))
+    chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or join("~", ".outreach-agent"))
     if chosen.startswith("~"):
         raise ConfigError(f"{chosen}: that home directory is not known", hint="set HOME, or give --base-dir DIR")
     with _blaming(chosen):  # a relative one, in a working directory that is gone
@@ -690,6 +685,9 @@ def _blaming(path: str) -> Iterator[None]:
         raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
 
 
+_said_loose: set[str] = set()  # the paths that cannot be tightened and have been spoken of
+
+
 def _tighten(path: str, found: os.stat_result, mode: int) -> None:
     """Take from *path* what others may do with it and say so."""
     loose = stat.S_IMODE(found.st_mode)
@@ -698,7 +696,10 @@ def _tighten(path: str, found: os.stat_result, mode: int) -> None:
     try:
         os.chmod(path, mode)
     except OSError as error:
-        _log().warning("%s is open to other users (mode %04o) and cannot be tightened: %s", path, loose, error.strerror)
+        if path not in _said_loose:
+            _said_loose.add(path)
+            problem = "%s is open to other users (mode %04o) and cannot be tightened: %s"
+            _log().warning(problem, path, loose, error.strerror)
     else:
         _log().warning("%s was open to other users (mode %04o); it is now %04o", path, loose, mode)
 
@@ -758,12 +759,21 @@ def _write_file(path: str, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            _replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 _remove(temporary)
             raise
         _flush_directory(dirname(path))
+
+
+def _replace(source: str, target: str) -> None:
+    """os.replace, which Windows refuses while somebody reads *target*: that is soon over."""
+    for _ in range(50 if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            return os.replace(source, target)
+        time.sleep(0.02)
+    return os.replace(source, target)
 
 
 def _remove(path: str) -> None:
@@ -850,24 +860,21 @@ def _read_document(path: str) -> dict[str, Any]:
     content = _read_file(path)
     if content is None:
         return {}
-    twice: set[str] = set()  # the names that come twice in an object, where it stands for their parts
+    twice = object()  # what stands for a part whose name comes twice in its object
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) < len(pairs):
             built.clear()
             for name, part in pairs:
-                twice.update([name] if name in built else [])
                 built[name] = twice if name in built else part
         return built
 
-    def refuse(number: str) -> Any:
-        raise ValueError(f"{number} is not a number of JSON")
-
     try:
-        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=build, parse_constant=refuse)
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=build)
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 text: byte {error.start + 1}"
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: not UTF-8 text"
     except json.JSONDecodeError as error:
         problem = f"line {error.lineno} column {error.colno}: {error.msg}"
     except RecursionError:
@@ -877,10 +884,14 @@ def _read_document(path: str) -> dict[str, Any]:
     else:
         if not isinstance(document, dict):
             problem = f"expected an object, found {_found(document)}"
-        elif twice:
-            problem = "; ".join(f"{place} is named twice" for place, *_, part in _leaves(document) if part is twice)
         else:
-            return document
+            problem = "; ".join(
+                f"{place} is named twice" if part is twice else f"{place}: {_found(part)} is not a number of JSON"
+                for place, *_, part in _leaves(document)
+                if part is twice or (isinstance(part, float) and not abs(part) < float("inf"))
+            )
+            if not problem:
+                return document
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
 
 
@@ -913,7 +924,7 @@ def _found(value: object) -> str:
     """How a message names a value that was found."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
@@ -964,7 +975,8 @@ def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> V
             return Value(row, "", "unreadable", f"{row.name}: {_why_unreadable(base, machine_keys)}")
         _mask(plaintext)
     try:
-        return Value(row, row.check(plaintext), "configured")
+        value = row.check(plaintext)
+        return Value(row, value, "missing" if value == "" else "configured")  # "" is what is left of blanks
     except ValueError as error:
         return Value(row, row.default, "invalid", _problem(row, error, stored))
 
@@ -1008,10 +1020,12 @@ def _from_text(row: Field, text: str) -> Any:
         _mask(text)
     value: Any = text
     if isinstance(row.default, int):
-        with suppress(ValueError):
+        if re.fullmatch("[+-]?[0-9]{1,20}", text.strip(BLANKS)):
             value = int(text.strip(BLANKS))
     elif isinstance(row.default, list):
         value = [name for name in re.split(r"[\s,]+", text) if name]
+        with suppress(ValueError):
+            value = json.loads(text)
     value = row.check(value)
     if row.secret:
         _mask(value)
@@ -1070,7 +1084,7 @@ class ConfigManager:
                 config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
             else:
                 setattr(reduce(getattr, parents, config), last, value.value)
-        config._loaded = {name: copy(value.value) for name, value in values.items()}
+        config._loaded = (self._base, {name: copy(value.value) for name, value in values.items()})
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1100,15 +1114,13 @@ class ConfigManager:
                 problems.append(_problem(row, error, value))
         if problems:
             raise ConfigError(*problems)
-        self.update([(row, values[row.name]) for row in rows], known=config._loaded)
-        config._loaded = {name: copy(value) for name, value in values.items()}
+        loaded_from, known = config._loaded
+        self.update([(row, values[row.name]) for row in rows], known=known if loaded_from == self._base else {})
+        config._loaded = (self._base, {name: copy(value) for name, value in values.items()})
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
-        row = self.find(name)
-        # What is no secret needs no key, which may be damaged.
-        document, machine_keys = self._read() if row.secret else (_read_document(self._config), ())
-        value = _examine(row, document, machine_keys, self._base)
+        value = self.value(self.find(name))
         self.refuse_problems([value])
         return value.value
 
@@ -1128,22 +1140,25 @@ class ConfigManager:
 
     def place(self, name: str) -> str:
         """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
-        return join(self._base, expanduser(self.get(name) or FIELDS[name].place))
+        return os.path.abspath(join(self._base, expanduser(self.get(name) or FIELDS[name].place)))
 
     def find(self, name: str) -> Field:
         """The row of the table with this dotted name; UsageError with the nearest if there is none."""
-        rows = _rows(_read_document(self._config))  # a broken file is spoken of before a value is asked for
-        names = []
-        for row in rows:
-            if row.name == name:
-                return row
-            names.append(row.name)
+        document = _read_document(self._config)  # a broken file is spoken of before a value is asked for
+        rows = {row.name: row for row in _rows(document)}
+        if name in rows:
+            return rows[name]
         import difflib
 
-        near = [other for other in names if other.startswith(f"{name}.")]
-        near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        near = [other for other in rows if other.startswith(f"{name}.")]
+        near = near or difflib.get_close_matches(name, rows, n=1, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"the names are: {', '.join(FIELDS)}"
         raise UsageError(f"{_found(name)} is not the name of a value", hint=hint)
+
+    def value(self, row: Field) -> Value:
+        """What the file says of one field. What is no secret needs no key, which may be damaged."""
+        document, machine_keys = self._read() if row.secret else (_read_document(self._config), ())
+        return _examine(row, document, machine_keys, self._base)
 
     def examine(self) -> dict[str, Value]:
         """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
@@ -1164,17 +1179,19 @@ class ConfigManager:
     ) -> None:
         """Store checked values in one step under the lock, and encrypt what stands in plain text.
 
-        In *setup*, secrets that cannot be read do not stop it: a copy of the old file is kept.
-        Of *known*, values by the names of their fields, what is still the same is passed over,
-        unless there is no file.
+        Secrets that cannot be read any more stop it, but not in *setup*: a copy of the old file is kept.
+        Values that are still as in *known* (by the names of their fields) are passed over, unless
+        there is no file.
         """
         with _locked(self._base):
             document, machine_keys = self._read()
             before = _serialize(document)
-            lost = any(_decrypt(token, machine_keys) is None for token in _tokens(document))
+            changed = [*_plain_secrets(document), *changed]
+            if not setup and (not machine_keys or any(row.secret for row, _ in changed)):
+                _refuse_other_key(self._base, document, machine_keys)
+            lost = setup and any(_decrypt(token, machine_keys) is None for token in _tokens(document))
             if known and document:
                 changed = [(row, value) for row, value in changed if known.get(row.name) != value]
-            changed = [*_plain_secrets(document), *changed]
             if changed and not document:
                 document["agents"] = {}  # their models are for setup, or for the caller, to choose
                 changed = [*((row, row.default) for row in FIELDS.values() if not _is_model(row)), *changed]
@@ -1184,12 +1201,12 @@ class ConfigManager:
                     continue
                 token = _token(_stored(document, row))
                 if token is None or _decrypt(token, machine_keys) != value:
-                    machine_key = _machine_key_for_encryption(self._base, setup)
+                    machine_key = _machine_key_for_encryption(self._base)
                     _put(document, row, SECRET_MARK + _encrypt(value, machine_key))
             after = _serialize(document)
             if after == before:
                 return
-            if setup and lost:
+            if lost:
                 self._keep_copy()
             _write_file(self._config, after)
         _log().info("stored the configuration %s", self._config)
@@ -1270,30 +1287,27 @@ def _as_path(path: str) -> Path:
 # Logging
 # =====================================================================================
 
-_masked: dict[str, str] = {}  # the pattern of every secret, by the secret
-_masking = allocate_lock()
-_mask_pattern: re.Pattern[str] | None = None  # of all of them; None while it is still to be made
+_masked: dict[str, str] = {}  # the pattern of every secret, by the secret: only ever added to
 _start_logging_once: Callable[[], None] | None = None
 _starting_logging = RLock()
 
 
 def _mask(secret: str) -> None:
     """From now on *secret* leaves the program only as asterisks, however often it was escaped on the way."""
-    global _mask_pattern
-    with _masking:
-        if len(secret) < SHORTEST_MASKED or secret in _masked or secret in KEY_PREFIXES:
-            return
+    if len(secret) >= SHORTEST_MASKED and secret not in _masked and secret != KEY_PREFIX:
         _masked[secret] = "".join(map(_any_form, secret))
-        _mask_pattern = None
 
 
 def _masked_in(text: str) -> str:
-    global _mask_pattern
-    with _masking:
-        if _mask_pattern is None:
-            longest_first = sorted(_masked, key=len, reverse=True)
-            _mask_pattern = re.compile("|".join(_masked[secret] for secret in longest_first) or "(?!)")
-        return _mask_pattern.sub("********", text)
+    return _mask_pattern(len(_masked)).sub("********", text)
+
+
+# Without a lock: a finalizer or a signal handler that logs while the pattern is made would wait for it for ever.
+@lru_cache(maxsize=1)
+def _mask_pattern(_: int) -> re.Pattern[str]:
+    """The pattern of all secrets, made anew when there are more of them."""
+    longest_first = sorted(_masked, key=len, reverse=True)
+    return re.compile("|".join(_masked[secret] for secret in longest_first) or "(?!)")
 
 
 def _any_form(character: str) -> str:
@@ -1391,6 +1405,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
         """
 
         directory = join(base, FIELDS["log_dir"].place)  # until it is known what the configuration says
+        told = False  # that the file cannot be written
 
         def emit(self, record: logging.LogRecord) -> None:
             path = _log_path(self.directory)
@@ -1398,9 +1413,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                 line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
                 with suppress(FileNotFoundError):  # there is none yet, or another process was faster
                     if os.path.getsize(path) + len(line) >= LOG_BYTES:
-                        from logging.handlers import RotatingFileHandler  # only now: it takes long to import
-
-                        RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
+                        self.roll_over(path, len(line))
                 if not exists(path):
                     for missing in (base, self.directory):
                         _make_directory(missing, ours=False)
@@ -1408,11 +1421,23 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                         _remove(other)
                 with open(path, "ab", opener=_open_private) as file:
                     file.write(line)
+                self.told = False
             except (OSError, ConfigError) as error:
-                self.setLevel(logging.CRITICAL + 1)  # one warning is enough: the next record would fail too
-                _tell(f"warning: cannot write the log {path}: {error}")
+                if not self.told:  # once is enough: the next record is likely to fail too
+                    _tell(f"warning: cannot write the log {path}: {error}")
+                self.told = True
             except Exception as error:
                 _tell(f"warning: cannot log what {record.name} says: {error}")
+
+        def roll_over(self, path: str, more: int) -> None:
+            from logging.handlers import RotatingFileHandler  # only now: it takes long to import
+
+            lock = _lock(self.directory)
+            try:
+                if os.path.getsize(path) + more >= LOG_BYTES:  # still: no other process has done it meanwhile
+                    RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
+            finally:
+                _unlock(lock)
 
     class Terminal(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -1423,12 +1448,11 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
     terminal = Terminal()
-    terminal.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+    terminal.setLevel(logging.WARNING - 10 * verbosity)
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if handler.get_name() == LOG_HANDLER:
             root.removeHandler(handler)
-            handler.close()
     root.setLevel(logging.DEBUG)
     for handler in (file, terminal):
         handler.set_name(LOG_HANDLER)
@@ -1436,15 +1460,18 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     file.directory = _log_directory(base)
     for found, path in _run_logs(file.directory):
         _tighten(path, found, 0o600)
+    if file.directory.startswith(join(base, "")) and exists(file.directory):
+        _tighten(file.directory, os.stat(file.directory), 0o700)
 
 
 def _run_logs(directory: str) -> list[tuple[os.stat_result, str]]:
     """The run logs in *directory*, those first that were written longest ago."""
     logs = []
-    with suppress(OSError):  # there is no such directory, or another process drops one of them just now
-        for entry in os.scandir(directory):
+    with suppress(OSError), os.scandir(directory) as entries:  # there may be no such directory
+        for entry in entries:
             if re.fullmatch(r"run-\d{4}-\d\d-\d\d\.log(\.\d+)?", entry.name):
-                logs.append((entry.stat(), entry.path))
+                with suppress(FileNotFoundError):  # another process drops it just now
+                    logs.append((entry.stat(follow_symlinks=False), entry.path))
     return sorted(logs, key=lambda log: log[0].st_mtime)
 
 
@@ -1517,7 +1544,7 @@ def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[st
         port = values.get(f"{row.path[0]}.port") if row.path[-1] == "host" else None
         if port:
             status = next(word for word in ("invalid", "configured", "default") if word in (status, port.status))
-            shown = f"{shown}:{port.value}"
+            shown = "" if status == "invalid" else f"{shown}:{port.value}"
         if status == "missing" and row.provider and not _is_needed(row, values):
             status = "not needed"
         if status == "configured" and asked is not None and row.name not in asked:
@@ -1638,8 +1665,6 @@ def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[s
         return
     if not needed and value.status == "missing":
         return
-    if row.page:
-        _tell(f"Make one at {row.page}")
     keep = value.value if value.status == "configured" else None if needed else ""
     answer = _ask(row, row.question, keep)
     asked.add(row.name)
@@ -1650,6 +1675,8 @@ def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[s
 
 def _ask(row: Field, question: str, keep: Any = None) -> Any:
     """One answer, checked. Enter gives *keep*, unless that is None."""
+    if row.page:
+        _tell(f"Make one at {row.page}")
     prompt = f"{question} "
     if row.secret:
         enter = "; Enter keeps the present one" if keep else "; not needed now: Enter drops it" if keep == "" else ""
@@ -1687,7 +1714,7 @@ def _read(read: Callable[[str], str], prompt: str) -> str:
         return read(prompt).strip(BLANKS)
     except (EOFError, OSError):
         _tell("")
-        problem = "the input ended before every question was answered; what was answered is kept"
+        problem = "the input ended before the question was answered; what was answered is kept"
         raise ConfigError(problem, hint=_unattended_hint()) from None
 
 
@@ -1696,17 +1723,51 @@ def _read_hidden(prompt: str) -> str:
     import getpass
     import warnings
 
-    with warnings.catch_warnings():
+    prompt = _printable(prompt, sys.stderr)
+    with warnings.catch_warnings(), _handling(["SIGCONT"], lambda *_: _hide_again(prompt)):
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
-            return getpass.getpass(_printable(prompt, sys.stderr))
+            return getpass.getpass(prompt)
         except getpass.GetPassWarning:
             raise ConfigError("this terminal cannot hide what is typed", hint=_unattended_hint()) from None
 
 
+def _hide_again(prompt: str) -> None:
+    """After Ctrl-Z and `fg` at a hidden prompt: the shell has switched the echo on."""
+    import termios
+
+    terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    try:
+        attributes = termios.tcgetattr(terminal)
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, attributes)
+        os.write(terminal, prompt.encode())
+    finally:
+        os.close(terminal)
+
+
+@contextmanager
+def _handling(names: Iterable[str], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle the signals of these names, those that there are here and that nobody else handles."""
+    import signal
+    import threading
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    replaced = {
+        number: signal.signal(number, handler) for number in numbers if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, former in replaced.items():
+            signal.signal(number, former)
+
+
 def _read_visible(prompt: str) -> str:
     """What is typed at a visible prompt, with the arrow keys where there is readline."""
-    with suppress(ImportError):
+    with suppress(ImportError, AttributeError):  # not every substitute on Windows has all of it
         import readline
 
         readline.set_auto_history(False)
@@ -1727,12 +1788,15 @@ def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[str]) ->
     values = manager.examine()
     models = [value for value in values.values() if _is_model(value.row)]
     given = _models(args.preset, args.model)
-    answered = all(value.status == "configured" or value.row.name in given for value in models)
-    if not args.preset and (args.reconfigure or not answered):
-        asked.update(value.row.name for value in models)
-        choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
+    unanswered = [value for value in models if value.status != "configured" and value.row.name not in given]
+    if not args.preset and (args.reconfigure or unanswered):
+        choice = "custom"
+        if args.reconfigure or all(value.status == "default" for value in models):
+            choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
+            unanswered = [value for value in models if value.row.name not in given]
+        asked.update(value.row.name for value in unanswered)
         if choice == "custom":
-            for value in models:
+            for value in unanswered:
                 answer = _ask(value.row, f"Model for {value.row.path[1]}:", keep=value.value)
                 manager.update([(value.row, answer)], setup=True)
         given = _models(choice, args.model)
@@ -1743,18 +1807,17 @@ def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[str]) ->
 
 def _models(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """The models that --preset, or the menu, and --model give, by the name of their field."""
-    models = {**PRESETS.get(preset or "", {}), **dict(single)}
+    models = PRESETS.get(preset or "", {}) | dict(single)
     return {f"agents.{agent}.model": model for agent, model in models.items()}
 
 
 def _ask_in_menu(keep: bool) -> str:
     """The preset, or "custom"; "" to keep the present models, if *keep*."""
     _tell("LLM setup:")
-    answers: dict[str, str] = {}
+    answers = {"": "" if keep else next(iter(LLM_MENU))}
     for number, (name, line) in enumerate(LLM_MENU.items(), 1):
         _tell(f"  {number}. {line}")
         answers |= {str(number): name, name: name}
-    answers[""] = "" if keep else answers["1"]
     while True:
         with suppress(KeyError, UnicodeDecodeError):
             answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
@@ -1786,9 +1849,8 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[str]:
     Returns the names of the fields that were stored.
     """
     before = manager.examine()
-    given = _models(args.preset, args.model)
-    if not given and not any(_is_model(value.row) and value.status == "configured" for value in before.values()):
-        given = _models("fully_free")
+    given = {name: model for name, model in _models("fully_free").items() if before[name].status == "default"}
+    given |= _models(args.preset, args.model)
     planned = before | {name: Value(FIELDS[name], model, "configured") for name, model in given.items()}
     changed = [(FIELDS[name], model) for name, model in given.items()]
     problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
@@ -1819,20 +1881,16 @@ def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any
     answered = _is_answered(row, values)
     if text and (reconfigure or not answered):
         return _accept(row, text)
-    if text and _from_text_or_none(row, text) != value.value:
-        _log().warning("%s differs from the stored value and is not used; --reconfigure uses it", row.variable)
     if answered:
+        with suppress(ValueError):
+            text = _from_text(row, text)
+        if text not in ("", value.value):
+            _log().warning("%s differs from the stored value and is not used; --reconfigure uses it", row.variable)
         return None
     if value.status == "configured":  # only its twin is not
         return value.value
     if _is_needed(row, values) or value.problem:
         raise ValueError("not set" + (f" ({value.status} as stored)" if value.problem else ""))
-    return None
-
-
-def _from_text_or_none(row: Field, text: str) -> Any:
-    with suppress(ValueError):
-        return _from_text(row, text)
     return None
 
 
@@ -1847,9 +1905,10 @@ def _variable(row: Field) -> str:
             with open(file, encoding="utf-8-sig") as opened:
                 text = opened.read()
         except OSError as error:
-            raise ValueError(f"cannot read {file}: {error.strerror}") from None
+            # The name is not shown: it may be the secret itself, given in the wrong place.
+            raise ValueError(f"cannot read the file that {row.variable}_FILE names: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ValueError(f"expected UTF-8 text in {file}") from None
+            raise ValueError(f"expected UTF-8 text in the file that {row.variable}_FILE names") from None
     text = text.strip(BLANKS)
     if row.secret:
         _mask(text)
@@ -1875,9 +1934,8 @@ def _trials(config: AppConfig) -> dict[str, Trial]:
         f"SMTP {config.smtp.host}:{config.smtp.port}": partial(_try_smtp, config.smtp),
         f"IMAP {config.imap.host}:{config.imap.port}": partial(_try_imap, config.imap),
     }
-    models = {agent: config.agents[agent].model for agent in config.agents}
     for provider in PROVIDERS:
-        used = {agent: model for agent, model in models.items() if _provider_of(model) is provider}
+        used = {name: agent.model for name, agent in config.agents.items() if _provider_of(agent.model) is provider}
         row = _key_of(provider)
         if used:
             key = getattr(config, row.name) if row else ""
@@ -1973,13 +2031,13 @@ def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
     missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
     if missing:
         raise Refused(f"{' and '.join(missing)} not set; run {PROGRAM} setup")
-    if not login.password.isascii():
-        what_to_do = f"run {PROGRAM} set {section}.password with the one that Google made"
-        raise Refused(f"takes no password with characters beyond ASCII; {what_to_do}")
+    for name in ("username", "password"):
+        if not getattr(login, name).isascii():
+            raise Refused(f"takes no {name} with characters beyond ASCII; run {PROGRAM} set {section}.{name}")
 
 
 def _login_refused(section: str, error: Exception) -> Refused:
-    page = FIELDS["smtp.password"].page
+    page = FIELDS[f"{section}.password"].page
     return Refused(
         f"the server refused the user name or the app password ({_reply(error)}); switch 2-Step Verification on,"
         f" make a new app password at {page}, then run {PROGRAM} set {section}.password"
@@ -2232,10 +2290,15 @@ def cmd_show(args: Namespace, manager: ConfigManager) -> int:
         _write(json.dumps(_summary(values), indent=2), sys.stdout)  # its values are masked: what holds them is JSON
     else:
         _print_summary(manager, values)
-    manager.refuse_problems(values.values())
-    missing = [name for name, value in values.items() if value.status == "missing" and _is_needed(value.row, values)]
+    problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
+    hint = manager.hint_for(values.values()) if problems else f"run {PROGRAM} setup"
+    missing = [
+        value.row.name for value in values.values() if value.status == "missing" and _is_needed(value.row, values)
+    ]
     if missing:
-        raise ConfigError(f"missing: {', '.join(missing)}", hint=f"run {PROGRAM} setup")
+        problems[f"missing: {', '.join(missing)}"] = None
+    if problems:
+        raise ConfigError(*problems, hint=hint)
     return 0
 
 
@@ -2273,9 +2336,7 @@ def cmd_set(args: Namespace, manager: ConfigManager) -> int:
         hint = f"run {PROGRAM} set {row.name} and type it at the hidden prompt, or pipe it in"
         raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
     if not args.value and sys.stdin is not None and sys.stdin.isatty():
-        if row.page:
-            _tell(f"Make one at {row.page}")
-        value = _ask(row, row.question or f"{row.label or row.name}:")
+        value = _ask(row, row.question or (row.label or row.name) + ("" if row.secret else ":"))
     else:
         text = " ".join(args.value).strip(BLANKS) if args.value else _read_piped(row)
         try:
@@ -2288,7 +2349,8 @@ def cmd_set(args: Namespace, manager: ConfigManager) -> int:
 
 
 def _read_piped(row: Field) -> str:
-    content = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    with _blaming("standard input"):
+        content = sys.stdin.buffer.read() if sys.stdin is not None else b""
     try:
         return content.decode("utf-8-sig").strip(BLANKS)
     except UnicodeDecodeError:
@@ -2299,17 +2361,16 @@ def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     """After one value was set: what else it makes necessary."""
     provider = _provider_of(value) if _is_model(row) else None
     key = _key_of(provider) if provider else None
-    values = manager.examine() if key or row.twin else {}
-    if row.twin and values[row.twin].value != value:
+    if row.twin and manager.value(FIELDS[row.twin]).value != value:
         _tell(f"{row.twin} is still another one; if it is the same account, run {PROGRAM} set {row.twin}")
-    if key and not values[key.name].value:
+    if key and not manager.value(key).value:
         _tell(f"{value} needs {key.name}, which is not set; run {PROGRAM} set {key.name}")
 
 
 def cmd_unset(args: Namespace, manager: ConfigManager) -> int:
     """Put the default of one value back."""
     row = manager.find(args.name)
-    if _stored(_read_document(manager._config), row) is not None:
+    if manager.value(row).status not in ("missing", "default"):
         manager.update([(row, row.default)])
     return 0
 
@@ -2320,7 +2381,7 @@ def _name_option(parser: ArgumentParser) -> None:
 
 def _set_options(parser: ArgumentParser) -> None:
     _name_option(parser)
-    parser.add_argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
+    parser.add_argument("value", metavar="VALUE", nargs="*", default=[], help="the value, if it is no secret")
 
 
 def cmd_check(args: Namespace, manager: ConfigManager) -> int:
@@ -2355,12 +2416,11 @@ def _check_options(parser: ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     from argparse import ArgumentTypeError
-    from threading import TIMEOUT_MAX
 
     with suppress(ValueError):
-        if 0 < float(text) <= TIMEOUT_MAX:
+        if 0 < float(text) <= 86_400:
             return float(text)
-    raise ArgumentTypeError(f"expected a number of seconds above 0, found {text!r}")
+    raise ArgumentTypeError(f"expected a number of seconds above 0, a day at most, found {text!r}")
 
 
 def cmd_run(args: Namespace, manager: ConfigManager) -> int:
@@ -2377,7 +2437,7 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     environment = dict(os.environ)
     for value in values:
         variable = value.row.variable
-        if value.value and not _is_set(variable):
+        if value.value and not (os.environ.get(variable) or os.environ.get(f"{variable}_FILE")):
             environment[variable] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
     try:
         if not command[0]:
@@ -2388,10 +2448,6 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
         hint = "check its spelling and PATH" if missing else "check its mode and its first line"
         _report("Run", ConfigError(f"{command[0]}: {error.strerror}", hint=hint))
         return 127 if missing else 126
-
-
-def _is_set(variable: str) -> bool:
-    return bool(os.environ.get(variable) or os.environ.get(f"{variable}_FILE"))
 
 
 def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -2423,7 +2479,7 @@ def cmd_rotate_key(_: Namespace, manager: ConfigManager) -> int:
     done. A copy of the old configuration can only be read with a copy of the old key.
     """
     count = manager.rotate_key()
-    _tell(f"There is a new machine key, and {count} secrets are encrypted with it.")
+    _tell(f"There is a new machine key; secrets encrypted with it: {count}.")
     return 0
 
 
@@ -2469,6 +2525,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
 
     class Parser(argparse.ArgumentParser):
         title = "job_hunter"
+        color = False
 
         def error(self, message: str) -> NoReturn:
             _report(self.title, UsageError(message, hint=" ".join(self.format_usage().split())))
@@ -2484,6 +2541,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     program = Program(
         parents=[base_dir], usage="%(prog)s [--base-dir DIR] COMMAND ...", formatter_class=layout, allow_abbrev=False
     )
+    program.color = False  # Python 3.14 colours help and usage unless told so here
     program.add_argument("--version", action="version", version=f"job_hunter {__version__}")
     program.add_argument("words", metavar="COMMAND [ARGUMENT ...]", nargs=argparse.REMAINDER)
     args = program.parse_args(argv)
@@ -2494,14 +2552,18 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     if args.command not in COMMANDS:
         program.error(f"there is no command {args.command!r}; the commands are: {', '.join(COMMANDS)}")
     command = COMMANDS[args.command]
+    description = command.run.__doc__ or ""
+    if sys.version_info < (3, 13):  # from there on the compiler does it
+        description = description.replace("\n    ", "\n")
     # Only the parser of the one command is made: to make all takes longer than most commands.
     parser = Parser(
         prog=f"{program.prog} {args.command}",
-        description=(command.run.__doc__ or "").replace("\n    ", "\n"),
+        description=description,
         formatter_class=layout,
         parents=[base_dir],
         allow_abbrev=False,
     )
+    parser.color = False
     parser.title = args.command.capitalize()
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
     command.options(parser)
@@ -2532,7 +2594,7 @@ def _main(argv: Sequence[str] | None) -> int:
         args = _parse_arguments(argv)
         name = args.command.capitalize()
         command = COMMANDS[args.command]
-        with _terminable() if command.writes else nullcontext():
+        with _handling(["SIGTERM", "SIGHUP", "SIGQUIT"], _stop) if command.writes else nullcontext():
             manager = ConfigManager(args.base_dir)
             _start_logging_once = partial(_start_logging, manager._base, args.verbose, only_failures=not command.writes)
             return command.run(args, manager)
@@ -2567,24 +2629,9 @@ def _report(name: str, error: ConfigError) -> None:
         _tell(f"hint: {error.hint}")
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let signals end the program as an exception does: the terminal and the files are left in order."""
-    import signal
-    import threading
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    replaced = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
-    try:
-        yield
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+def _stop(number: int, _: object) -> None:
+    """Let a signal end the program as an exception does: the terminal and the files are left in order."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
