@@ -1186,12 +1186,12 @@ class ConfigManager:
         with _locked(self._base):
             document, machine_keys = self._read()
             before = _serialize(document)
+            if known and document:
+                changed = [(row, value) for row, value in changed if known.get(row.name) != value]
             changed = [*_plain_secrets(document), *changed]
             if not setup and (not machine_keys or any(row.secret for row, _ in changed)):
                 _refuse_other_key(self._base, document, machine_keys)
             lost = setup and any(_decrypt(token, machine_keys) is None for token in _tokens(document))
-            if known and document:
-                changed = [(row, value) for row, value in changed if known.get(row.name) != value]
             if changed and not document:
                 document["agents"] = {}  # their models are for setup, or for the caller, to choose
                 changed = [*((row, row.default) for row in FIELDS.values() if not _is_model(row)), *changed]
@@ -1736,14 +1736,11 @@ def _hide_again(prompt: str) -> None:
     """After Ctrl-Z and `fg` at a hidden prompt: the shell has switched the echo on."""
     import termios
 
-    terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
-    try:
-        attributes = termios.tcgetattr(terminal)
+    with suppress(OSError, termios.error):  # the terminal is gone
+        attributes = termios.tcgetattr(sys.stdin)
         attributes[3] &= ~termios.ECHO
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, attributes)
-        os.write(terminal, prompt.encode())
-    finally:
-        os.close(terminal)
+        termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, attributes)
+        os.write(2, prompt.encode())
 
 
 @contextmanager
@@ -1778,7 +1775,8 @@ def _read_visible(prompt: str) -> str:
 
 
 def _unattended_hint() -> str:
-    return f"without a terminal, run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES}"
+    setup = f"run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES}"
+    return f"without a terminal, {setup}; or pipe one value into {PROGRAM} set NAME"
 
 
 # Models ------------------------------------------------------------------------------
