@@ -1460,8 +1460,9 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     file.directory = _log_directory(base)
     for found, path in _run_logs(file.directory):
         _tighten(path, found, 0o600)
-    if file.directory.startswith(join(base, "")) and exists(file.directory):
-        _tighten(file.directory, os.stat(file.directory), 0o700)
+    if file.directory.startswith(join(base, "")):
+        with suppress(OSError):  # there is none yet, or the first line will say what is wrong
+            _tighten(file.directory, os.stat(file.directory), 0o700)
 
 
 def _run_logs(directory: str) -> list[tuple[os.stat_result, str]]:
