@@ -817,28 +817,33 @@ def _locked(base: str) -> Iterator[None]:
             _unlock(lock)
 
 
-def _lock(base: str) -> int:
-    """Wait for the lock; it is held until the descriptor is closed that is returned."""
+def _lock(directory: str, wait: bool = True) -> int:
+    """Take the lock of a directory, held until _unlock; if another has it, *wait* for it or raise BlockingIOError."""
     if sys.platform == "win32":
         import msvcrt
 
-        lock = os.open(join(base, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(join(directory, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
         while True:
-            with suppress(OSError):  # it gives up after ten seconds
-                msvcrt.locking(lock, msvcrt.LK_LOCK, 1)
+            try:
+                msvcrt.locking(lock, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
                 return lock
+            except OSError:  # it gives up after ten seconds
+                if not wait:
+                    os.close(lock)
+                    raise BlockingIOError from None
     else:
         import fcntl
 
-        lock = os.open(base, os.O_RDONLY)  # the directory itself: nothing is left behind
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        lock = os.open(directory, os.O_RDONLY)  # the directory itself: nothing is left behind
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, how)
         except OSError as error:
             os.close(lock)
             if error.errno != errno.EBADF:
                 raise
-            lock = _open_private(join(base, LOCK_FILE), os.O_RDWR | os.O_CREAT)  # NFS locks only what can be written
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = _open_private(join(directory, LOCK_FILE), os.O_RDWR | os.O_CREAT)  # NFS locks what can be written
+            fcntl.flock(lock, how)
         return lock
 
 
@@ -886,8 +891,8 @@ def _read_document(path: str) -> dict[str, Any]:
             problem = f"expected an object, found {_found(document)}"
         else:
             problem = "; ".join(
-                f"{place} is named twice" if part is twice else f"{place}: {_found(part)} is not a number of JSON"
-                for place, *_, part in _leaves(document)
+                _dotted(names) + (" is named twice" if part is twice else f": {_found(part)} is no number to be kept")
+                for names, _, part in _leaves(document)
                 if part is twice or (isinstance(part, float) and not abs(part) < float("inf"))
             )
             if not problem:
@@ -895,15 +900,33 @@ def _read_document(path: str) -> dict[str, Any]:
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
 
 
-def _leaves(document: Document) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Every part of the document that has no parts: its dotted place, what holds it, its name there, itself."""
-    nodes: list[tuple[str, Any]] = [("", document)]
-    for place, node in nodes:  # which grows on the way: recursion would end at a depth that JSON may have
-        for name, part in [*(node.items() if isinstance(node, dict) else enumerate(node))]:
+def _leaves(document: Document) -> Iterator[tuple[list[Any], Any, Any]]:
+    """Every part of the document that has no parts: the names that lead to it (of the moment), what holds it, itself.
+
+    Without recursion, which would end at a depth that JSON may have.
+    """
+    names: list[Any] = []
+    stack: list[tuple[Any, Iterator[tuple[Any, Any]]]] = [(document, _parts(document))]
+    while stack:
+        node, parts = stack[-1]
+        for name, part in parts:
+            names.append(name)
             if isinstance(part, (dict, list)):
-                nodes.append((f"{place}{name}.", part))
-            else:
-                yield f"{place}{name}", node, name, part
+                stack.append((part, _parts(part)))
+                break
+            yield names, node, part
+            names.pop()
+        else:
+            stack.pop()
+            del names[-1:]
+
+
+def _parts(node: Any) -> Iterator[tuple[Any, Any]]:
+    return iter(node.items() if isinstance(node, dict) else enumerate(node))
+
+
+def _dotted(names: Iterable[object]) -> str:
+    return ".".join(map(str, names))
 
 
 def _serialize(document: Document) -> bytes:
@@ -993,9 +1016,19 @@ def _token(stored: object) -> str | None:
     return stored[len(SECRET_MARK) :] if isinstance(stored, str) and stored.startswith(SECRET_MARK) else None
 
 
+def _encrypted(document: Document) -> Iterator[tuple[str, Any, Any, str]]:
+    """Every encrypted secret, of keys too that this version does not know: dotted place, holder, name there, token."""
+    for names, node, part in _leaves(document):
+        token = _token(part)
+        if token is not None:
+            place = _dotted(names)
+            row = FIELDS.get(place)
+            if row is None or row.secret:
+                yield place, node, names[-1], token
+
+
 def _tokens(document: Document) -> list[str]:
-    """Every token in the document, of keys too that this version does not know."""
-    return [token for *_, part in _leaves(document) if (token := _token(part)) is not None]
+    return [token for *_, token in _encrypted(document)]
 
 
 def _plain_secrets(document: Document) -> list[tuple[Field, str]]:
@@ -1024,8 +1057,10 @@ def _from_text(row: Field, text: str) -> Any:
             value = int(text.strip(BLANKS))
     elif isinstance(row.default, list):
         value = [name for name in re.split(r"[\s,]+", text) if name]
-        with suppress(ValueError):
-            value = json.loads(text)
+        if text.lstrip(BLANKS).startswith("["):  # as get prints it
+            value = text
+            with suppress(ValueError, RecursionError):
+                value = json.loads(text)
     value = row.check(value)
     if row.secret:
         _mask(value)
@@ -1081,10 +1116,10 @@ class ConfigManager:
         for value in values.values():
             *parents, last = value.row.path
             if _is_model(value.row):
-                config.agents.setdefault(value.row.path[1], AgentConfig()).model = value.value
+                config.agents[value.row.path[1]] = AgentConfig(value.value)
             else:
-                setattr(reduce(getattr, parents, config), last, value.value)
-        config._loaded = (self._base, {name: copy(value.value) for name, value in values.items()})
+                setattr(reduce(getattr, parents, config), last, copy(value.value))
+        config._loaded = (self._base, {name: value.value for name, value in values.items()})
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1184,7 +1219,8 @@ class ConfigManager:
         there is no file.
         """
         with _locked(self._base):
-            document, machine_keys = self._read()
+            document = _read_document(self._config)
+            machine_keys = _machine_keys(self._base) if _tokens(document) else ()
             before = _serialize(document)
             if known and document:
                 changed = [(row, value) for row, value in changed if known.get(row.name) != value]
@@ -1218,14 +1254,13 @@ class ConfigManager:
         becomes the machine key: wherever that stops, one of the two opens every secret.
         """
         with _locked(self._base):
-            document, machine_keys = self._read()
-            if _read_key(join(self._base, KEY_FILE)) is None:
+            document = _read_document(self._config)
+            machine_keys = _machine_keys(self._base)
+            if not machine_keys:
                 hint = _restore_hint(self._base) if _tokens(document) else f"run {PROGRAM} setup first"
                 raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
             opened = [
-                (place, node, name, _decrypt(token, machine_keys))
-                for place, node, name, part in _leaves(document)
-                if (token := _token(part)) is not None
+                (place, node, name, _decrypt(token, machine_keys)) for place, node, name, token in _encrypted(document)
             ]
             why = _why_unreadable(self._base, machine_keys)
             unreadable = [f"{place}: {why}" for place, *_, plaintext in opened if plaintext is None]
@@ -1261,7 +1296,8 @@ class ConfigManager:
         machine_keys: Keys = ()
         while True:
             document = _read_document(self._config)
-            before, machine_keys = machine_keys, _machine_keys(self._base) if _tokens(document) else ()
+            secret = any(_token(_stored(document, row)) is not None for row in SECRETS)
+            before, machine_keys = machine_keys, _machine_keys(self._base) if secret else ()
             if before == machine_keys:
                 return document, machine_keys
 
@@ -1405,20 +1441,23 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
         """
 
         directory = join(base, FIELDS["log_dir"].place)  # until it is known what the configuration says
+        looked = False  # whether there are too many
         told = False  # that the file cannot be written
 
         def emit(self, record: logging.LogRecord) -> None:
             path = _log_path(self.directory)
             try:
                 line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
-                with suppress(FileNotFoundError):  # there is none yet, or another process was faster
+                with suppress(FileNotFoundError, BlockingIOError):  # there is none yet, or others just roll it over
                     if os.path.getsize(path) + len(line) >= LOG_BYTES:
                         self.roll_over(path, len(line))
-                if not exists(path):
+                if not (self.looked and exists(path)):
                     for missing in (base, self.directory):
                         _make_directory(missing, ours=False)
-                    for _, other in _run_logs(self.directory)[: 1 - LOG_FILES]:
+                    others = [other for _, other in _run_logs(self.directory) if other != path]
+                    for other in others[: 1 - LOG_FILES]:
                         _remove(other)
+                    self.looked = True
                 with open(path, "ab", opener=_open_private) as file:
                     file.write(line)
                 self.told = False
@@ -1432,7 +1471,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
         def roll_over(self, path: str, more: int) -> None:
             from logging.handlers import RotatingFileHandler  # only now: it takes long to import
 
-            lock = _lock(self.directory)
+            lock = _lock(self.directory, wait=False)  # who logs while it holds the lock would wait for itself
             try:
                 if os.path.getsize(path) + more >= LOG_BYTES:  # still: no other process has done it meanwhile
                     RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
@@ -1471,8 +1510,10 @@ def _run_logs(directory: str) -> list[tuple[os.stat_result, str]]:
     with suppress(OSError), os.scandir(directory) as entries:  # there may be no such directory
         for entry in entries:
             if re.fullmatch(r"run-\d{4}-\d\d-\d\d\.log(\.\d+)?", entry.name):
-                with suppress(FileNotFoundError):  # another process drops it just now
-                    logs.append((entry.stat(follow_symlinks=False), entry.path))
+                with suppress(FileNotFoundError):  # another process drops it just now, or a link leads nowhere
+                    found = entry.stat()
+                    if stat.S_ISREG(found.st_mode):
+                        logs.append((found, entry.path))
     return sorted(logs, key=lambda log: log[0].st_mtime)
 
 
@@ -1790,7 +1831,7 @@ def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[str]) ->
     unanswered = [value for value in models if value.status != "configured" and value.row.name not in given]
     if not args.preset and (args.reconfigure or unanswered):
         choice = "custom"
-        if args.reconfigure or all(value.status == "default" for value in models):
+        if args.reconfigure or all(v.status != "configured" for v in models if v.row.path[1] in AGENT_NAMES):
             choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
             unanswered = [value for value in models if value.row.name not in given]
         asked.update(value.row.name for value in unanswered)
@@ -1862,7 +1903,7 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[str]:
         if answer is not None:
             changed += [(FIELDS[name], answer) for name in (row.name, row.twin) if name]
     if problems:
-        hint = f"set the variables (or NAME_FILE, naming a file), or run {PROGRAM} setup at a terminal"
+        hint = f"set the variables (or NAME_FILE, naming a file) and --preset, or run {PROGRAM} setup at a terminal"
         raise ConfigError(*problems, hint=hint)
     manager.update(changed, setup=True)
     after = manager.examine()
@@ -2362,7 +2403,7 @@ def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     key = _key_of(provider) if provider else None
     if row.twin and manager.value(FIELDS[row.twin]).value != value:
         _tell(f"{row.twin} is still another one; if it is the same account, run {PROGRAM} set {row.twin}")
-    if key and not manager.value(key).value:
+    if key and manager.value(key).status == "missing":
         _tell(f"{value} needs {key.name}, which is not set; run {PROGRAM} set {key.name}")
 
 
