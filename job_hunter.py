@@ -1198,12 +1198,7 @@ class ConfigManager:
     def examine(self) -> dict[str, Value]:
         """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
         document, machine_keys = self._read()
-        values = {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
-        for row, _ in _plain_secrets(document):
-            if row.name not in self._warned:
-                self._warned.add(row.name)
-                _log().warning("%s stands in plain text; it is encrypted at the next write", row.name)
-        return values
+        return {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
 
     def update(
         self,
@@ -1299,7 +1294,12 @@ class ConfigManager:
             secret = any(_token(_stored(document, row)) is not None for row in SECRETS)
             before, machine_keys = machine_keys, _machine_keys(self._base) if secret else ()
             if before == machine_keys:
-                return document, machine_keys
+                break
+        for row, _ in _plain_secrets(document):
+            if row.name not in self._warned:
+                self._warned.add(row.name)
+                _log().warning("%s stands in plain text; it is encrypted at the next write", row.name)
+        return document, machine_keys
 
     def refuse_problems(self, values: Iterable[Value]) -> None:
         """Raise ConfigError if any of *values* has a problem, with every problem once."""
