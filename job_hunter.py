@@ -52,6 +52,7 @@ import stat
 import time
 import types
 from _thread import RLock, allocate_lock
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import cache, lru_cache, partial, reduce
@@ -60,7 +61,7 @@ from os.path import basename, dirname, exists, expanduser, join
 TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
     import logging
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
     from dataclasses import dataclass
     from pathlib import Path
     from typing import Any, NoReturn, TextIO
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     Keys = Sequence[bytes]  # the machine keys that may open a secret
     Check = Callable[[Any], Any]  # of a value: see Field
     Values = Mapping[str, "Value"]  # of all fields, by their names
+    Changes = Mapping["Field", Any]  # checked values to store
+    Arguments = Mapping[str, Mapping[str, Any]]  # what argparse's add_argument takes, by the names of the arguments
 else:
 
     def dataclass(cls: type) -> type:
@@ -132,7 +135,6 @@ KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2
 #: How a person runs this program, as the messages say it.
 PROGRAM = "job-hunter" if basename("".join(sys.argv[:1])).startswith("job-hunter") else "python job_hunter.py"
 KEY_PREFIX = "sk-ant-"  # known to everybody: to mask them would only garble what is said about them
-LOG_HANDLER = "job_hunter"
 LOG_BYTES = 5_000_000
 LOG_FILES = 5
 SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
@@ -172,9 +174,9 @@ class Provider:
     url: str  # its base URL
     url_variable: str  # the variable that gives another base URL
     list_path: str  # below the base URL: the list of the models that it offers
+    headers: Mapping[str, str]  # {key} stands for the key
     list_name: str = "data"  # the member of the answer that holds the list
     model_name: str = "id"  # the member of its items that names a model
-    headers: Mapping[str, str] = types.MappingProxyType({})  # {key} stands for the key
     bare: tuple[str, ...] = ()  # how the names of models begin that stand without "provider/"
     note: str = ""  # said when one of its models is chosen
     start: str = ""  # what to do if nothing answers at its URL
@@ -224,10 +226,8 @@ def _text(value: object) -> str:
 
 
 def _lines(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")
-    lines = re.split(r"\r\n|\r|\n", value.replace("\t", " "))
-    return "\n".join(_text(line) for line in lines).strip()
+    lines = re.split(r"\r\n|\r|\n", value.replace("\t", " ")) if isinstance(value, str) else [value]
+    return "\n".join(map(_text, lines)).strip()
 
 
 def _pattern(pattern: str, expected: str) -> Check:
@@ -283,6 +283,7 @@ PROVIDERS = (
         url="http://localhost:11434",
         url_variable="OLLAMA_HOST",
         list_path="/api/tags",
+        headers={},
         list_name="models",
         model_name="name",
         note="Ensure Ollama is running at localhost:11434",
@@ -324,7 +325,7 @@ def _part(factory: Callable[[], Any]) -> Any:
 class AgentConfig:
     """What one agent needs: its LiteLLM model string."""
 
-    model: str = _row(_model, default=DEFAULT_MODEL, label="{} model")
+    model: str = _row(_model, default=DEFAULT_MODEL, label="{} model", question="Model for {}:")
 
 
 @dataclass
@@ -429,7 +430,8 @@ def _rows_of(schema: type, *path: str) -> Iterator[Field]:
 
 
 def _placed(row: Field, *path: str) -> Field:
-    return Field(**{**vars(row), "path": path, "name": ".".join(path), "label": row.label.format(*path[-2:])})
+    texts = {"label": row.label.format(*path[-2:]), "question": row.question.format(*path[-2:])}
+    return Field(**{**vars(row), "path": path, "name": ".".join(path), **texts})
 
 
 @cache
@@ -448,25 +450,30 @@ FIELDS: dict[str, Field] = {
         *_rows_of(AppConfig),
     )
 }
+ASKED = tuple(row for row in FIELDS.values() if row.variable)
+OTHER_FIELDS = tuple(row for row in FIELDS.values() if row.path[0] != "agents")
 SECRETS = tuple(row for row in FIELDS.values() if row.secret)
-VARIABLES = ", ".join(row.variable for row in FIELDS.values() if row.variable)
-SCHEMA = [AgentConfig, SmtpConfig, ImapConfig, AppConfig]
+VARIABLES = ", ".join(row.variable for row in ASKED)
+UNATTENDED_HINT = (
+    f"without a terminal, run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES};"
+    f" or pipe one value into {PROGRAM} set NAME"
+)
 
 
+@cache
 def _make_dataclasses() -> None:
     """Make dataclasses of the schema: at import, or when the program itself first needs a whole configuration."""
     import dataclasses
     from copy import copy
 
-    while SCHEMA:
-        schema = SCHEMA.pop(0)
+    for schema in (AgentConfig, SmtpConfig, ImapConfig, AppConfig):
         for name, row in list(vars(schema).items()):
             if isinstance(row, Field):
                 factory: Callable[[], Any] = partial(copy, row.default)  # a list must be copied
                 setattr(schema, name, dataclasses.field(default_factory=factory, repr=not row.secret))
             elif isinstance(row, partial):
                 setattr(schema, name, dataclasses.field(default_factory=row))
-        del schema.__init__  # type: ignore[misc]
+        del schema.__init__
         dataclasses.dataclass(schema)
 
 
@@ -685,9 +692,6 @@ def _blaming(path: str) -> Iterator[None]:
         raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
 
 
-_said_loose: set[str] = set()  # the paths that cannot be tightened and have been spoken of
-
-
 def _tighten(path: str, found: os.stat_result, mode: int) -> None:
     """Take from *path* what others may do with it and say so."""
     loose = stat.S_IMODE(found.st_mode)
@@ -696,10 +700,7 @@ def _tighten(path: str, found: os.stat_result, mode: int) -> None:
     try:
         os.chmod(path, mode)
     except OSError as error:
-        if path not in _said_loose:
-            _said_loose.add(path)
-            problem = "%s is open to other users (mode %04o) and cannot be tightened: %s"
-            _log().warning(problem, path, loose, error.strerror)
+        _warn_once("%s is open to other users (mode %04o) and cannot be tightened: %s", path, loose, error.strerror)
     else:
         _log().warning("%s was open to other users (mode %04o); it is now %04o", path, loose, mode)
 
@@ -891,8 +892,9 @@ def _read_document(path: str) -> dict[str, Any]:
             problem = f"expected an object, found {_found(document)}"
         else:
             problem = "; ".join(
-                _dotted(names) + (" is named twice" if part is twice else f": {_found(part)} is no number to be kept")
-                for names, _, part in _leaves(document)
+                _dotted(names, name)
+                + (" is named twice" if part is twice else f": {_found(part)} is no number to be kept")
+                for names, name, _, part in _leaves(document)
                 if part is twice or (isinstance(part, float) and not abs(part) < float("inf"))
             )
             if not problem:
@@ -900,39 +902,34 @@ def _read_document(path: str) -> dict[str, Any]:
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
 
 
-def _leaves(document: Document) -> Iterator[tuple[list[Any], Any, Any]]:
-    """Every part of the document that has no parts: the names that lead to it (of the moment), what holds it, itself.
+def _leaves(document: Document) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Every part of the document that has no parts: the names that lead to it and its own, its holder, itself.
 
     Without recursion, which would end at a depth that JSON may have.
     """
-    names: list[Any] = []
-    stack: list[tuple[Any, Iterator[tuple[Any, Any]]]] = [(document, _parts(document))]
-    while stack:
-        node, parts = stack[-1]
-        for name, part in parts:
-            names.append(name)
+    nodes: deque[tuple[Any, Any]] = deque([((), document)])
+    while nodes:
+        names, node = nodes.popleft()
+        for name, part in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(part, (dict, list)):
-                stack.append((part, _parts(part)))
-                break
-            yield names, node, part
-            names.pop()
-        else:
-            stack.pop()
-            del names[-1:]
+                nodes.append(((names, name), part))
+            else:
+                yield names, name, node, part
 
 
-def _parts(node: Any) -> Iterator[tuple[Any, Any]]:
-    return iter(node.items() if isinstance(node, dict) else enumerate(node))
-
-
-def _dotted(names: Iterable[object]) -> str:
-    return ".".join(map(str, names))
+def _dotted(names: Any, name: object) -> str:
+    """The dotted place of a part; *names* is a pair of the names before the last one and that."""
+    place = [str(name)]
+    while names:
+        names, name = names
+        place.insert(0, str(name))
+    return ".".join(place)
 
 
 def _serialize(document: Document) -> bytes:
     try:
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except (RecursionError, ValueError) as error:  # ValueError: 1e999, which is read as infinity
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+    except RecursionError as error:
         raise ConfigError(f"the configuration cannot be written: {error}") from None
     # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
     return f"{text}\n".encode("utf-8", "backslashreplace")
@@ -973,20 +970,14 @@ def _rows(document: Document) -> Iterator[Field]:
             yield _agent_row(name)
 
 
-def _is_default(row: Field, value: object) -> bool:
-    return type(value) is type(row.default) and value == row.default  # to Python, 3.0 and True are numbers like 3 and 1
-
-
 def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> Value:
-    stored: Any = document
-    for depth, name in enumerate(row.path):
-        if not isinstance(stored, dict):
-            place = ".".join(row.path[:depth])
-            return Value(row, row.default, "invalid", f"{place}: expected an object, found {_found(stored)}")
-        if name not in stored:
-            return Value(row, row.default, "missing" if row.default == "" else "default")
-        stored = stored[name]
-    if _is_default(row, stored):
+    try:
+        stored = _holder(document, row).get(row.path[-1], row)  # itself where there is none
+    except ConfigError as error:
+        return Value(row, row.default, "invalid", str(error))
+    if stored is row:
+        return Value(row, row.default, "missing" if row.default == "" else "default")
+    if type(stored) is type(row.default) and stored == row.default:  # to Python, 3.0 and True are equal to 3 and 1
         status = "missing" if row.default == "" else "configured" if _is_model(row) else "default"
         return Value(row, row.default, status)
     plaintext = stored
@@ -1004,11 +995,22 @@ def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> V
         return Value(row, row.default, "invalid", _problem(row, error, stored))
 
 
-def _stored(document: Any, row: Field) -> Any:
+def _holder(document: Document, row: Field, make: bool = False) -> Any:
+    """The object that a field stands in: if there is none, an empty one, which *make* puts there."""
+    node: Any = document
+    for depth, name in enumerate(row.path[:-1], 1):
+        node = node.setdefault(name, {}) if make else node.get(name, {})
+        if not isinstance(node, dict):
+            place = ".".join(row.path[:depth])
+            raise ConfigError(f"{place}: expected an object, found {_found(node)}", hint="mend it in an editor")
+    return node
+
+
+def _stored(document: Document, row: Field) -> Any:
     """What the document holds for a field, or None."""
-    for name in row.path:
-        document = document.get(name) if isinstance(document, dict) else None
-    return document
+    with suppress(ConfigError):
+        return _holder(document, row).get(row.path[-1])
+    return None
 
 
 def _token(stored: object) -> str | None:
@@ -1018,49 +1020,35 @@ def _token(stored: object) -> str | None:
 
 def _encrypted(document: Document) -> Iterator[tuple[str, Any, Any, str]]:
     """Every encrypted secret, of keys too that this version does not know: dotted place, holder, name there, token."""
-    for names, node, part in _leaves(document):
+    for names, name, node, part in _leaves(document):
         token = _token(part)
         if token is not None:
-            place = _dotted(names)
+            place = _dotted(names, name)
             row = FIELDS.get(place)
             if row is None or row.secret:
-                yield place, node, names[-1], token
+                yield place, node, name, token
 
 
 def _tokens(document: Document) -> list[str]:
     return [token for *_, token in _encrypted(document)]
 
 
-def _plain_secrets(document: Document) -> list[tuple[Field, str]]:
+def _plain_secrets(document: Document) -> dict[Field, str]:
     """Every secret that stands in plain text, edited by hand."""
-    stored = [(row, _stored(document, row)) for row in SECRETS]
-    return [(row, text) for row, text in stored if text and isinstance(text, str) and _token(text) is None]
-
-
-def _put(document: dict[str, Any], row: Field, stored: object) -> None:
-    node: Any = document
-    for depth, name in enumerate(row.path[:-1], 1):
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            place = ".".join(row.path[:depth])
-            raise ConfigError(f"{place}: expected an object, found {_found(node)}", hint="mend it in an editor")
-    node[row.path[-1]] = stored
+    stored = {row: _stored(document, row) for row in SECRETS}
+    return {row: text for row, text in stored.items() if text and isinstance(text, str) and _token(text) is None}
 
 
 def _from_text(row: Field, text: str) -> Any:
     """The value that a person, a variable or a pipe gives as text, checked; ValueError says what was expected."""
     if row.secret:
         _mask(text)
-    value: Any = text
-    if isinstance(row.default, int):
-        if re.fullmatch("[+-]?[0-9]{1,20}", text.strip(BLANKS)):
-            value = int(text.strip(BLANKS))
-    elif isinstance(row.default, list):
-        value = [name for name in re.split(r"[\s,]+", text) if name]
-        if text.lstrip(BLANKS).startswith("["):  # as get prints it
-            value = text
-            with suppress(ValueError, RecursionError):
-                value = json.loads(text)
+    value: Any = text.strip(BLANKS)
+    if isinstance(row.default, list) and not value.startswith("["):
+        value = [name for name in re.split(r"[\s,]+", value) if name]
+    elif not isinstance(row.default, str):  # as get prints it
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     value = row.check(value)
     if row.secret:
         _mask(value)
@@ -1079,7 +1067,6 @@ class ConfigManager:
         self._base = _base_directory(base_dir)
         self._config = join(self._base, CONFIG_FILE)
         self._kept = False  # whether what cannot be read any more has been copied
-        self._warned: set[str] = set()  # the secrets in plain text that have been spoken of
 
     @property
     def base_dir(self) -> Path:
@@ -1136,22 +1123,19 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        from copy import copy
-
-        rows = [*map(_agent_row, config.agents), *(row for row in FIELDS.values() if not _is_model(row))]
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for row in rows:
+        values: dict[Field, Any] = {}
+        problems = []
+        for row in (*map(_agent_row, config.agents), *OTHER_FIELDS):
             value = config.agents[row.path[1]].model if _is_model(row) else reduce(getattr, row.path, config)
             try:
-                values[row.name] = value if _is_default(row, value) else row.check(value)
+                values[row] = value if value == row.default == "" else row.check(value)
             except ValueError as error:
                 problems.append(_problem(row, error, value))
         if problems:
             raise ConfigError(*problems)
         loaded_from, known = config._loaded
-        self.update([(row, values[row.name]) for row in rows], known=known if loaded_from == self._base else {})
-        config._loaded = (self._base, {name: copy(value) for name, value in values.items()})
+        self.update(values, known=known if loaded_from == self._base else {})
+        config._loaded = (self._base, {row.name: value for row, value in values.items()})
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
@@ -1169,7 +1153,7 @@ class ConfigManager:
             checked = _from_text(row, value) if isinstance(value, str) else row.check(value)
         except ValueError as error:
             raise ConfigError(_problem(row, error, value)) from None
-        self.update([(row, checked)])
+        self.update({row: checked})
 
     # What follows serves the commands below and is no promise to other programs.
 
@@ -1202,7 +1186,7 @@ class ConfigManager:
 
     def update(
         self,
-        changed: Iterable[tuple[Field, Any]],
+        changed: Changes,
         *,
         setup: bool = False,
         known: Mapping[str, Any] | None = None,
@@ -1218,22 +1202,21 @@ class ConfigManager:
             machine_keys = _machine_keys(self._base) if _tokens(document) else ()
             before = _serialize(document)
             if known and document:
-                changed = [(row, value) for row, value in changed if known.get(row.name) != value]
-            changed = [*_plain_secrets(document), *changed]
-            if not setup and (not machine_keys or any(row.secret for row, _ in changed)):
+                changed = {row: value for row, value in changed.items() if known.get(row.name) != value}
+            changed = {**_plain_secrets(document), **changed}
+            if not setup and (not machine_keys or any(row.secret for row in changed)):
                 _refuse_other_key(self._base, document, machine_keys)
             lost = setup and any(_decrypt(token, machine_keys) is None for token in _tokens(document))
             if changed and not document:
                 document["agents"] = {}  # their models are for setup, or for the caller, to choose
-                changed = [*((row, row.default) for row in FIELDS.values() if not _is_model(row)), *changed]
-            for row, value in changed:
+                changed = {row: row.default for row in OTHER_FIELDS} | changed
+            for row, value in changed.items():
+                holder, name = _holder(document, row, make=True), row.path[-1]
+                token = _token(holder.get(name))
                 if not row.secret or not value:
-                    _put(document, row, value)
-                    continue
-                token = _token(_stored(document, row))
-                if token is None or _decrypt(token, machine_keys) != value:
-                    machine_key = _machine_key_for_encryption(self._base)
-                    _put(document, row, SECRET_MARK + _encrypt(value, machine_key))
+                    holder[name] = value
+                elif token is None or _decrypt(token, machine_keys) != value:
+                    holder[name] = SECRET_MARK + _encrypt(value, _machine_key_for_encryption(self._base))
             after = _serialize(document)
             if after == before:
                 return
@@ -1248,12 +1231,13 @@ class ConfigManager:
         The next key is stored beside the present one, then the secrets, then the next key
         becomes the machine key: wherever that stops, one of the two opens every secret.
         """
+        self.update({})  # encrypts what stands in plain text; refuses if the key of the secrets is missing
         with _locked(self._base):
             document = _read_document(self._config)
             machine_keys = _machine_keys(self._base)
             if not machine_keys:
-                hint = _restore_hint(self._base) if _tokens(document) else f"run {PROGRAM} setup first"
-                raise ConfigError(f"there is no machine key {join(self._base, KEY_FILE)} to rotate", hint=hint)
+                missing = f"there is no machine key {join(self._base, KEY_FILE)} to rotate"
+                raise ConfigError(missing, hint=f"run {PROGRAM} setup first")
             opened = [
                 (place, node, name, _decrypt(token, machine_keys)) for place, node, name, token in _encrypted(document)
             ]
@@ -1264,17 +1248,14 @@ class ConfigManager:
             machine_key = os.urandom(MACHINE_KEY_BYTES)
             _write_file(join(self._base, NEXT_KEY_FILE), machine_key)
             try:
-                plain = _plain_secrets(document)
-                for row, text in plain:
-                    _put(document, row, SECRET_MARK + _encrypt(text, machine_key))
                 for _, node, name, plaintext in opened:
                     node[name] = SECRET_MARK + _encrypt(plaintext or "", machine_key)
-                if plain or opened:
+                if opened:
                     _write_file(self._config, _serialize(document))
             finally:
                 _finish_rotation(self._base)
         _log().info("made a new machine key %s", join(self._base, KEY_FILE))
-        return len(plain) + len(opened)
+        return len(opened)
 
     def _keep_copy(self) -> None:
         if self._kept:
@@ -1295,10 +1276,8 @@ class ConfigManager:
             before, machine_keys = machine_keys, _machine_keys(self._base) if secret else ()
             if before == machine_keys:
                 break
-        for row, _ in _plain_secrets(document):
-            if row.name not in self._warned:
-                self._warned.add(row.name)
-                _log().warning("%s stands in plain text; it is encrypted at the next write", row.name)
+        for row in _plain_secrets(document):
+            _warn_once("%s stands in plain text in %s; it is encrypted at the next write", row.name, self._config)
         return document, machine_keys
 
     def refuse_problems(self, values: Iterable[Value]) -> None:
@@ -1324,6 +1303,7 @@ def _as_path(path: str) -> Path:
 # =====================================================================================
 
 _masked: dict[str, str] = {}  # the pattern of every secret, by the secret: only ever added to
+_handlers: list[logging.Handler] = []  # what logging was started with
 _start_logging_once: Callable[[], None] | None = None
 _starting_logging = RLock()
 
@@ -1387,6 +1367,12 @@ def _log() -> logging.Logger:
     return get_logger("job_hunter")
 
 
+@cache
+def _warn_once(message: str, *details: object) -> None:
+    """Log a warning, but in one process only once."""
+    _log().warning(message, *details)
+
+
 def _log_directory(base: str) -> str:
     """Where the logs of this base directory go, which can be told even if the configuration cannot be read."""
     try:
@@ -1417,9 +1403,12 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     ordinary = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
     class JsonLine(logging.Formatter):
+        default_time_format = "%Y-%m-%dT%H:%M:%S"
+        default_msec_format = "%s.%03d"
+
         def format(self, record: logging.LogRecord) -> str:
             zone = self.formatTime(record, "%z")  # as +0100
-            moment = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{record.msecs:03.0f}{zone[:3]}:{zone[3:]}"
+            moment = f"{self.formatTime(record)}{zone[:3]}:{zone[3:]}"
             line: dict[str, Any] = {"timestamp": moment, "level": record.levelname}
             line |= {"logger": _safe(record.name), "event": _safe(record.getMessage())}
             for extra in vars(record).keys() - ordinary:
@@ -1452,8 +1441,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
                     if os.path.getsize(path) + len(line) >= LOG_BYTES:
                         self.roll_over(path, len(line))
                 if not (self.looked and exists(path)):
-                    for missing in (base, self.directory):
-                        _make_directory(missing, ours=False)
+                    _make_directory(self.directory, ours=False)
                     others = [other for _, other in _run_logs(self.directory) if other != path]
                     for other in others[: 1 - LOG_FILES]:
                         _remove(other)
@@ -1489,12 +1477,11 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
     terminal = Terminal()
     terminal.setLevel(logging.WARNING - 10 * verbosity)
     root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if handler.get_name() == LOG_HANDLER:
-            root.removeHandler(handler)
+    while _handlers:
+        root.removeHandler(_handlers.pop())
     root.setLevel(logging.DEBUG)
     for handler in (file, terminal):
-        handler.set_name(LOG_HANDLER)
+        _handlers.append(handler)
         root.addHandler(handler)
     file.directory = _log_directory(base)
     for found, path in _run_logs(file.directory):
@@ -1554,8 +1541,6 @@ def _write(text: str, stream: TextIO | None) -> None:
 
 def _printable(line: str, stream: TextIO | None) -> str:
     """*line* with everything as an escape that would move the cursor or that *stream* cannot encode."""
-    if line.isascii() and line.isprintable():
-        return line
     line = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in line
     )
@@ -1575,8 +1560,8 @@ def _width(text: str) -> int:
     )
 
 
-def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str, str]]:
-    """The lines of the summary; after setup, *asked* has the names of what was asked for this time."""
+def _summary(values: Values, asked: Collection[Field] | None = None) -> list[dict[str, str]]:
+    """The lines of the summary; after setup, *asked* has the fields that were asked for this time."""
     lines = []
     for value in sorted(values.values(), key=lambda value: _rank(value.row)):
         row = value.row
@@ -1589,9 +1574,9 @@ def _summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[st
             shown = "" if status == "invalid" else f"{shown}:{port.value}"
         if status == "missing" and row.provider and not _is_needed(row, values):
             status = "not needed"
-        if status == "configured" and asked is not None and row.name not in asked:
+        if status == "configured" and asked is not None and row not in asked:
             status = "[already configured]"
-        lines.append({"name": row.name, "service": row.label, "status": status, "value": _safe(shown)})
+        lines.append(_safe({"name": row.name, "service": row.label, "status": status, "value": shown}))
     return lines
 
 
@@ -1621,14 +1606,15 @@ def _print_table(lines: Sequence[Mapping[str, str]]) -> None:
     """Print the summary in columns; on a terminal that is too narrow for them, in blocks."""
     rows = [["Service", "Status", "Value"]]
     for line in lines:
-        rows.append([_printable(_safe(line[cell]), sys.stdout) for cell in ("service", "status", "value")])
-    widths = [max(_width(row[column]) for row in rows) for column in range(3)]
+        rows.append([_printable(line[cell], sys.stdout) for cell in ("service", "status", "value")])
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     screen = _screen_width()
     if screen and sum(widths) + 4 > screen:
         for service, *cells in rows[1:]:
             _print(service)
-            for piece in (piece for cell in cells for piece in _pieces(cell, screen - 2)):
-                _print(f"  {piece}")
+            for cell in cells:
+                for piece in _pieces(cell, screen - 2):
+                    _print(f"  {piece}")
         return
     rows.insert(1, ["-" * width for width in widths])
     for row in rows:
@@ -1657,7 +1643,7 @@ def _pieces(text: str, width: int) -> Iterator[str]:
         yield piece
 
 
-def _print_summary(manager: ConfigManager, values: Values, asked: Iterable[str] | None = None) -> None:
+def _print_summary(manager: ConfigManager, values: Values, asked: Collection[Field] | None = None) -> None:
     _print_table(_summary(values, asked))
     _print(f"\nConfiguration: {manager._config}")
     database = values["db_path"]
@@ -1678,17 +1664,22 @@ def _is_needed(row: Field, values: Values) -> bool:
 
 def _is_answered(row: Field, values: Values) -> bool:
     """Whether this field, and the one that the same answer fills, have a valid value."""
-    return all(values[name].status == "configured" for name in (row.name, row.twin) if name)
+    return all(values[filled.name].status == "configured" for filled in _with_twin(row))
 
 
-def _ask_everything(manager: ConfigManager, args: Namespace) -> set[str]:
+def _with_twin(row: Field) -> list[Field]:
+    """The fields that one answer fills."""
+    return [row, FIELDS[row.twin]] if row.twin else [row]
+
+
+def _ask_everything(manager: ConfigManager, args: Namespace) -> set[Field]:
     """Ask for what is missing or invalid, one question at a time, and store each answer as it is given.
 
-    Returns the names of the fields that were asked for.
+    Returns the fields that were asked for.
     """
-    asked: set[str] = set()
-    manager.update([], setup=True)  # encrypts at once what was written by hand in plain text
-    questions = sorted((row for row in FIELDS.values() if row.question), key=_rank)
+    asked: set[Field] = set()
+    manager.update({}, setup=True)  # encrypts at once what was written by hand in plain text
+    questions = sorted(ASKED, key=_rank)
     for row in questions:
         if row.required:
             _ask_for(row, manager, args.reconfigure, asked)
@@ -1699,7 +1690,7 @@ def _ask_everything(manager: ConfigManager, args: Namespace) -> set[str]:
     return asked
 
 
-def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[str]) -> None:
+def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[Field]) -> None:
     values = manager.examine()
     value = values[row.name]
     needed = not row.provider or _is_needed(row, values)
@@ -1707,12 +1698,11 @@ def _ask_for(row: Field, manager: ConfigManager, reconfigure: bool, asked: set[s
         return
     if not needed and value.status == "missing":
         return
-    keep = value.value if value.status == "configured" else None if needed else ""
+    keep = value.value or (None if needed else "")
     answer = _ask(row, row.question, keep)
-    asked.add(row.name)
+    asked.add(row)
     if answer != value.value or not _is_answered(row, values):
-        twin = [(FIELDS[row.twin], answer)] if row.twin else []
-        manager.update([(row, answer), *twin], setup=True)
+        manager.update(dict.fromkeys(_with_twin(row), answer), setup=True)
 
 
 def _ask(row: Field, question: str, keep: Any = None) -> Any:
@@ -1751,13 +1741,13 @@ def _accept(row: Field, text: str) -> Any:
 def _read(read: Callable[[str], str], prompt: str) -> str:
     """What a person types at a prompt, without what surrounds it."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask questions at", hint=_unattended_hint())
+        raise ConfigError("there is no terminal to ask questions at", hint=UNATTENDED_HINT)
     try:
         return read(prompt).strip(BLANKS)
     except (EOFError, OSError):
         _tell("")
         problem = "the input ended before the question was answered; what was answered is kept"
-        raise ConfigError(problem, hint=_unattended_hint()) from None
+        raise ConfigError(problem, hint=UNATTENDED_HINT) from None
 
 
 def _read_hidden(prompt: str) -> str:
@@ -1771,7 +1761,7 @@ def _read_hidden(prompt: str) -> str:
         try:
             return getpass.getpass(prompt)
         except getpass.GetPassWarning:
-            raise ConfigError("this terminal cannot hide what is typed", hint=_unattended_hint()) from None
+            raise ConfigError("this terminal cannot hide what is typed", hint=UNATTENDED_HINT) from None
 
 
 def _hide_again(prompt: str) -> None:
@@ -1791,17 +1781,16 @@ def _handling(names: Iterable[str], handler: Callable[[int, Any], None]) -> Iter
     import signal
     import threading
 
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [number for number in signal.Signals if number.name in names and signal.getsignal(number) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    replaced = {
-        number: signal.signal(number, handler) for number in numbers if signal.getsignal(number) is signal.SIG_DFL
-    }
+        ours = []
+    for number in ours:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, former in replaced.items():
-            signal.signal(number, former)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _read_visible(prompt: str) -> str:
@@ -1816,39 +1805,32 @@ def _read_visible(prompt: str) -> str:
         return input(_printable(prompt, shown))
 
 
-def _unattended_hint() -> str:
-    setup = f"run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES}"
-    return f"without a terminal, {setup}; or pipe one value into {PROGRAM} set NAME"
-
-
 # Models ------------------------------------------------------------------------------
 
 
-def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[str]) -> None:
-    values = manager.examine()
-    models = [value for value in values.values() if _is_model(value.row)]
+def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[Field]) -> None:
+    models = [value for value in manager.examine().values() if _is_model(value.row)]
     given = _models(args.preset, args.model)
-    unanswered = [value for value in models if value.status != "configured" and value.row.name not in given]
+    unanswered = [value for value in models if value.status != "configured" and value.row not in given]
     if not args.preset and (args.reconfigure or unanswered):
         choice = "custom"
         if args.reconfigure or all(v.status != "configured" for v in models if v.row.path[1] in AGENT_NAMES):
             choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
-            unanswered = [value for value in models if value.row.name not in given]
-        asked.update(value.row.name for value in unanswered)
+            unanswered = [value for value in models if value.row not in given]
+        asked.update(value.row for value in unanswered)
         if choice == "custom":
             for value in unanswered:
-                answer = _ask(value.row, f"Model for {value.row.path[1]}:", keep=value.value)
-                manager.update([(value.row, answer)], setup=True)
+                _ask_for(value.row, manager, True, asked)
         given = _models(choice, args.model)
-    manager.update([(FIELDS[name], model) for name, model in given.items()], setup=True)
+    manager.update(given, setup=True)
     asked.update(given)
     _say_what_models_need(asked, manager.examine())
 
 
-def _models(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-    """The models that --preset, or the menu, and --model give, by the name of their field."""
+def _models(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[Field, str]:
+    """The models that --preset, or the menu, and --model give."""
     models = PRESETS.get(preset or "", {}) | dict(single)
-    return {f"agents.{agent}.model": model for agent, model in models.items()}
+    return {_agent_row(agent): model for agent, model in models.items()}
 
 
 def _ask_in_menu(keep: bool) -> str:
@@ -1865,11 +1847,11 @@ def _ask_in_menu(keep: bool) -> str:
         _tell(f"  Not accepted: expected a number from 1 to {len(LLM_MENU)}, or a name.")
 
 
-def _say_what_models_need(chosen: Collection[str], values: Values) -> None:
-    """What the models need that were chosen (by the names of their fields), besides a key that is kept here."""
+def _say_what_models_need(chosen: Collection[Field], values: Values) -> None:
+    """What the models need that were chosen, besides a key that is kept here."""
     said = {""}
     for value in values.values():
-        if value.row.name not in chosen or not _is_model(value.row):
+        if value.row not in chosen or not _is_model(value.row):
             continue
         provider = _provider_of(value.value)
         if provider is None:
@@ -1883,35 +1865,35 @@ def _say_what_models_need(chosen: Collection[str], values: Values) -> None:
 # From the environment ----------------------------------------------------------------
 
 
-def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[str]:
+def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field]:
     """Store what the variables hold, in one step; or say everything that is missing or invalid, and store nothing.
 
-    Returns the names of the fields that were stored.
+    Returns the fields that were stored.
     """
     before = manager.examine()
-    given = {name: model for name, model in _models("fully_free").items() if before[name].status == "default"}
+    given = {row: model for row, model in _models("fully_free").items() if before[row.name].status == "default"}
     given |= _models(args.preset, args.model)
-    planned = before | {name: Value(FIELDS[name], model, "configured") for name, model in given.items()}
-    changed = [(FIELDS[name], model) for name, model in given.items()]
+    planned = before | {row.name: Value(row, model, "configured") for row, model in given.items()}
+    changed: dict[Field, Any] = {**given}
     problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
-    for row in (row for row in FIELDS.values() if row.variable):
+    for row in ASKED:
         try:
             answer = _answer_in_environment(row, planned, args.reconfigure)
         except ValueError as error:
             problems.append(f"{row.variable}: {error}")
             continue
         if answer is not None:
-            changed += [(FIELDS[name], answer) for name in (row.name, row.twin) if name]
+            changed |= dict.fromkeys(_with_twin(row), answer)
     if problems:
         hint = f"set the variables (or NAME_FILE, naming a file) and --preset, or run {PROGRAM} setup at a terminal"
         raise ConfigError(*problems, hint=hint)
     manager.update(changed, setup=True)
     after = manager.examine()
     _say_what_models_need(given, after)
-    for value in after.values():
-        if value.status == "missing" and value.row.question and not value.row.provider:
-            _log().warning("%s is not set: %s", value.row.variable, value.row.question.rstrip(":"))
-    return {row.name for row, _ in changed}
+    for row in ASKED:
+        if after[row.name].status == "missing" and not row.provider:
+            _log().warning("%s is not set: %s", row.variable, row.question.rstrip(":"))
+    return set(changed)
 
 
 def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any:
@@ -1976,10 +1958,8 @@ def _trials(config: AppConfig) -> dict[str, Trial]:
     }
     for provider in PROVIDERS:
         used = {name: agent.model for name, agent in config.agents.items() if _provider_of(agent.model) is provider}
-        row = _key_of(provider)
         if used:
-            key = getattr(config, row.name) if row else ""
-            trials[provider.title] = partial(_try_provider, provider, used, key)
+            trials[provider.title] = partial(_try_provider, provider, used, config)
     return trials
 
 
@@ -2084,9 +2064,10 @@ def _login_refused(section: str, error: Exception) -> Refused:
     )
 
 
-def _try_provider(provider: Provider, models: Mapping[str, str], key: str, timeout: float) -> str:
+def _try_provider(provider: Provider, models: Mapping[str, str], config: AppConfig, timeout: float) -> str:
     """Ask for the list of models and look for those that the agents (*models*: by agent) use."""
     row = _key_of(provider)
+    key = getattr(config, row.name) if row else ""
     if row and not key:
         raise Refused(f"{row.name} is not set; run {PROGRAM} setup")
     offered = _offered(provider, {name: text.format(key=key) for name, text in provider.headers.items()}, timeout)
@@ -2273,11 +2254,11 @@ def cmd_setup(args: Namespace, manager: ConfigManager) -> int:
     _fernet_class()  # if the package is missing, that is said before the first question
     manager.ensure_dirs()
     before = manager.examine()
-    askable = {name for row in FIELDS.values() if row.question or _is_model(row) for name in (row.name, row.twin)}
+    askable = {filled for row in FIELDS.values() if row.question for filled in _with_twin(row)}
     manager.refuse_problems(
         value
         for name, value in before.items()
-        if name not in askable or not value.problem.startswith(f"{name}:")  # it is no question that is wrong
+        if value.row not in askable or not value.problem.startswith(f"{name}:")  # it is no question that is wrong
     )
     unreadable = [name for name, value in before.items() if value.status == "unreadable"]
     if unreadable:
@@ -2287,28 +2268,6 @@ def cmd_setup(args: Namespace, manager: ConfigManager) -> int:
     _print_summary(manager, manager.examine(), asked)
     _tell(f"\nNext: {PROGRAM} check proves that all this works.")
     return 0
-
-
-def _setup_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--non-interactive",
-        action="store_true",
-        help=f"ask nothing; take the values from {VARIABLES}, or from the files that NAME_FILE variables name",
-    )
-    parser.add_argument("--preset", choices=PRESETS, help="set the models of all agents")
-    parser.add_argument(
-        "--model",
-        metavar="AGENT=MODEL",
-        type=_agent_and_model,
-        action="append",
-        default=[],
-        help="set the model of one agent, over the preset; may be given several times",
-    )
-    parser.add_argument(
-        "--reconfigure",
-        action="store_true",
-        help="ask every question again, Enter keeping the present value; with --non-interactive, let the variables win",
-    )
 
 
 def _agent_and_model(text: str) -> tuple[str, str]:
@@ -2321,6 +2280,27 @@ def _agent_and_model(text: str) -> tuple[str, str]:
         return agent, _model(model)
     except ValueError as error:
         raise ArgumentTypeError(f"{agent}: {error}") from None
+
+
+SETUP_ARGUMENTS: Arguments = {
+    "--non-interactive": {
+        "action": "store_true",
+        "help": f"ask nothing; take the values from {VARIABLES}, or from the files that NAME_FILE variables name",
+    },
+    "--preset": {"choices": PRESETS, "help": "set the models of all agents"},
+    "--model": {
+        "metavar": "AGENT=MODEL",
+        "type": _agent_and_model,
+        "action": "append",
+        "default": [],
+        "help": "set the model of one agent, over the preset; may be given several times",
+    },
+    "--reconfigure": {
+        "action": "store_true",
+        "help": "ask every question again, Enter keeping the present value; with --non-interactive,"
+        " let the variables win",
+    },
+}
 
 
 def cmd_show(args: Namespace, manager: ConfigManager) -> int:
@@ -2342,8 +2322,7 @@ def cmd_show(args: Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _show_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the same rows as JSON, for programs")
+SHOW_ARGUMENTS: Arguments = {"--json": {"action": "store_true", "help": "print the same rows as JSON, for programs"}}
 
 
 def cmd_get(args: Namespace, manager: ConfigManager) -> int:
@@ -2361,6 +2340,11 @@ def cmd_get(args: Namespace, manager: ConfigManager) -> int:
     except UnicodeEncodeError as error:
         raise ConfigError(f"{error.encoding} has no form for this value", hint="set PYTHONIOENCODING=utf-8") from None
     return 0
+
+
+NAME_ARGUMENT: Arguments = {
+    "name": {"metavar": "NAME", "help": "the dotted name of a value, such as agents.writer.model"}
+}
 
 
 def cmd_set(args: Namespace, manager: ConfigManager) -> int:
@@ -2383,9 +2367,15 @@ def cmd_set(args: Namespace, manager: ConfigManager) -> int:
             value = _accept(row, text)
         except ValueError as error:
             raise ConfigError(_problem(row, error, text)) from None
-    manager.update([(row, value)])
+    manager.update({row: value})
     _say_what_is_left(row, value, manager)
     return 0
+
+
+SET_ARGUMENTS: Arguments = {
+    **NAME_ARGUMENT,
+    "value": {"metavar": "VALUE", "nargs": "*", "default": [], "help": "the value, if it is no secret"},
+}
 
 
 def _read_piped(row: Field) -> str:
@@ -2411,17 +2401,8 @@ def cmd_unset(args: Namespace, manager: ConfigManager) -> int:
     """Put the default of one value back."""
     row = manager.find(args.name)
     if manager.value(row).status not in ("missing", "default"):
-        manager.update([(row, row.default)])
+        manager.update({row: row.default})
     return 0
-
-
-def _name_option(parser: ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the dotted name of a value, such as agents.writer.model")
-
-
-def _set_options(parser: ArgumentParser) -> None:
-    _name_option(parser)
-    parser.add_argument("value", metavar="VALUE", nargs="*", default=[], help="the value, if it is no secret")
 
 
 def cmd_check(args: Namespace, manager: ConfigManager) -> int:
@@ -2448,12 +2429,6 @@ def cmd_check(args: Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _check_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=15.0, help="for the whole of it (default: 15)"
-    )
-
-
 def _seconds(text: str) -> float:
     from argparse import ArgumentTypeError
 
@@ -2461,6 +2436,16 @@ def _seconds(text: str) -> float:
         if 0 < float(text) <= 86_400:
             return float(text)
     raise ArgumentTypeError(f"expected a number of seconds above 0, a day at most, found {text!r}")
+
+
+CHECK_ARGUMENTS: Arguments = {
+    "--timeout": {
+        "metavar": "SECONDS",
+        "type": _seconds,
+        "default": 15.0,
+        "help": "for the whole of it (default: 15)",
+    }
+}
 
 
 def cmd_run(args: Namespace, manager: ConfigManager) -> int:
@@ -2472,13 +2457,13 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("there is no command to run", hint=f"for example: {PROGRAM} run -- python agent.py")
-    values = [value for value in manager.examine().values() if value.row.variable]
-    manager.refuse_problems(values)
+    values = manager.examine()
+    manager.refuse_problems(values[row.name] for row in ASKED)
     environment = dict(os.environ)
-    for value in values:
-        variable = value.row.variable
-        if value.value and not (os.environ.get(variable) or os.environ.get(f"{variable}_FILE")):
-            environment[variable] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
+    for row in ASKED:
+        variable, value = row.variable, values[row.name].value
+        if value and not (os.environ.get(variable) or os.environ.get(f"{variable}_FILE")):
+            environment[variable] = os.fsdecode(value.encode())  # UTF-8, whatever the locale
     try:
         if not command[0]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -2504,12 +2489,9 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
 
 
-def _run_options(parser: ArgumentParser) -> None:
-    import argparse
-
-    parser.usage = "%(prog)s [-h] [--base-dir DIR] [-v] [--] COMMAND ..."
-    parser.epilog = f"variables: {VARIABLES}"
-    parser.add_argument("words", metavar="COMMAND ...", nargs=argparse.REMAINDER, help="the command to run")
+RUN_ARGUMENTS: Arguments = {
+    "words": {"metavar": "COMMAND ...", "nargs": "...", "help": f"the command to run; it gets {VARIABLES}"}
+}
 
 
 def cmd_rotate_key(_: Namespace, manager: ConfigManager) -> int:
@@ -2523,28 +2505,25 @@ def cmd_rotate_key(_: Namespace, manager: ConfigManager) -> int:
     return 0
 
 
-def _no_options(parser: ArgumentParser) -> None:
-    pass
-
-
 @dataclass
 class Command:
     """A row of the table of commands."""
 
     run: Callable[[Namespace, ConfigManager], int]
-    options: Callable[[ArgumentParser], None]
-    writes: bool = True
+    arguments: Arguments = types.MappingProxyType({})
+    writes: bool = False
+    usage: str | None = None
 
 
 COMMANDS = {
-    "setup": Command(cmd_setup, _setup_options),
-    "show": Command(cmd_show, _show_options, writes=False),
-    "get": Command(cmd_get, _name_option, writes=False),
-    "set": Command(cmd_set, _set_options),
-    "unset": Command(cmd_unset, _name_option),
-    "check": Command(cmd_check, _check_options, writes=False),
-    "run": Command(cmd_run, _run_options, writes=False),
-    "rotate-key": Command(cmd_rotate_key, _no_options),
+    "setup": Command(cmd_setup, SETUP_ARGUMENTS, writes=True),
+    "show": Command(cmd_show, SHOW_ARGUMENTS),
+    "get": Command(cmd_get, NAME_ARGUMENT),
+    "set": Command(cmd_set, SET_ARGUMENTS, writes=True),
+    "unset": Command(cmd_unset, NAME_ARGUMENT, writes=True),
+    "check": Command(cmd_check, CHECK_ARGUMENTS),
+    "run": Command(cmd_run, RUN_ARGUMENTS, usage="%(prog)s [-h] [--base-dir DIR] [-v] [--] COMMAND ..."),
+    "rotate-key": Command(cmd_rotate_key, writes=True),
 }
 
 # =====================================================================================
@@ -2598,6 +2577,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     # Only the parser of the one command is made: to make all takes longer than most commands.
     parser = Parser(
         prog=f"{program.prog} {args.command}",
+        usage=command.usage,
         description=description,
         formatter_class=layout,
         parents=[base_dir],
@@ -2606,7 +2586,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     parser.color = False
     parser.title = args.command.capitalize()
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
-    command.options(parser)
+    for name, options in command.arguments.items():
+        parser.add_argument(name, **options)
     return parser.parse_args(words, args)
 
 
