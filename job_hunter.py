@@ -127,6 +127,11 @@ LLM_MENU = {
 }
 
 BASE_DIR_VARIABLE = "JOB_HUNTER_BASE_DIR"
+CONFIG_FILE = "config.json"
+KEY_FILE = ".key"
+NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
+LOCK_FILE = ".lock"  # only where a directory cannot be locked
+TEMPORARY = ".tmp"  # behind the name of a file that is being written; what a killed process left is removed
 SECRET_MARK = "__encrypted__:"  # noqa: S105
 MACHINE_KEY_BYTES = 32
 KDF_SALT = b"ingot-v1-static-salt"
@@ -220,7 +225,7 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected text")
     text = value.strip(BLANKS)
-    if not text.isprintable() and re.search(CONTROL, text):
+    if not text.isprintable() and re.search(CONTROL, text):  # the first spares most commands the compiling
         raise ValueError("expected text without control characters")
     return text
 
@@ -494,6 +499,10 @@ def _provider_of(model: str) -> Provider | None:
     return None
 
 
+def _key_of(provider: Provider) -> Field | None:
+    return next((row for row in SECRETS if row.provider == provider.title), None)
+
+
 # =====================================================================================
 # Encryption
 # =====================================================================================
@@ -534,7 +543,7 @@ def _encrypt(plaintext: str, machine_key: bytes) -> str:
 def _decrypt(token: str, machine_keys: Keys) -> str | None:
     """The text in *token*, or None if no key of *machine_keys* opens it."""
     for fernet in map(_derive, machine_keys):
-        from cryptography.fernet import InvalidToken
+        from cryptography.fernet import InvalidToken  # only now: without a key the package may be missing
 
         with suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
             plaintext = fernet.decrypt(token).decode("utf-8", "surrogatepass")
@@ -657,12 +666,6 @@ def _restore_hint(base: str) -> str:
 # =====================================================================================
 # Storage
 # =====================================================================================
-
-CONFIG_FILE = "config.json"
-KEY_FILE = ".key"
-NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
-LOCK_FILE = ".lock"  # only where a directory cannot be locked
-TEMPORARY = ".tmp"  # behind the name of a file that is being written; what a killed process left is removed
 
 WHAT_TO_DO = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
@@ -1055,6 +1058,22 @@ def _from_text(row: Field, text: str) -> Any:
     return value
 
 
+def _is_needed(row: Field, values: Values) -> bool:
+    """Whether this field is required, by itself or for the model of an agent."""
+    used = (_provider_of(value.value) for value in values.values() if _is_model(value.row))
+    return row.required or row.provider in {provider.title for provider in used if provider}
+
+
+def _is_answered(row: Field, values: Values) -> bool:
+    """Whether this field, and the one that the same answer fills, have a valid value."""
+    return all(values[filled.name].status == "configured" for filled in _with_twin(row))
+
+
+def _with_twin(row: Field) -> list[Field]:
+    """The fields that one answer fills."""
+    return [row, FIELDS[row.twin]] if row.twin else [row]
+
+
 class ConfigManager:
     """Reads and writes the configuration in one base directory.
 
@@ -1257,6 +1276,18 @@ class ConfigManager:
         _log().info("made a new machine key %s", join(self._base, KEY_FILE))
         return len(opened)
 
+    def refuse_problems(self, values: Iterable[Value]) -> None:
+        """Raise ConfigError if any of *values* has a problem, with every problem once."""
+        problems = {value.problem: value for value in values if value.problem}
+        if problems:
+            raise ConfigError(*problems, hint=self.hint_for(problems.values()))
+
+    def hint_for(self, values: Iterable[Value]) -> str:
+        """What to do about values that cannot be used."""
+        if any(value.status == "unreadable" for value in values):
+            return _restore_hint(self._base)
+        return f"mend it with {PROGRAM} set, or in an editor: {self._config}"
+
     def _keep_copy(self) -> None:
         if self._kept:
             return
@@ -1279,17 +1310,6 @@ class ConfigManager:
         for row in _plain_secrets(document):
             _warn_once("%s stands in plain text in %s; it is encrypted at the next write", row.name, self._config)
         return document, machine_keys
-
-    def refuse_problems(self, values: Iterable[Value]) -> None:
-        """Raise ConfigError if any of *values* has a problem, with every problem once."""
-        problems = {value.problem: value for value in values if value.problem}
-        if problems:
-            raise ConfigError(*problems, hint=self.hint_for(problems.values()))
-
-    def hint_for(self, values: Iterable[Value]) -> str:
-        if any(value.status == "unreadable" for value in values):
-            return _restore_hint(self._base)
-        return f"mend it with {PROGRAM} set, or in an editor: {self._config}"
 
 
 def _as_path(path: str) -> Path:
@@ -1656,22 +1676,6 @@ def _print_summary(manager: ConfigManager, values: Values, asked: Collection[Fie
 # =====================================================================================
 
 
-def _is_needed(row: Field, values: Values) -> bool:
-    """Whether this field is required, by itself or for the model of an agent."""
-    used = (_provider_of(value.value) for value in values.values() if _is_model(value.row))
-    return row.required or row.provider in {provider.title for provider in used if provider}
-
-
-def _is_answered(row: Field, values: Values) -> bool:
-    """Whether this field, and the one that the same answer fills, have a valid value."""
-    return all(values[filled.name].status == "configured" for filled in _with_twin(row))
-
-
-def _with_twin(row: Field) -> list[Field]:
-    """The fields that one answer fills."""
-    return [row, FIELDS[row.twin]] if row.twin else [row]
-
-
 def _ask_everything(manager: ConfigManager, args: Namespace) -> set[Field]:
     """Ask for what is missing or invalid, one question at a time, and store each answer as it is given.
 
@@ -1717,7 +1721,7 @@ def _ask(row: Field, question: str, keep: Any = None) -> Any:
         prompt += f"[{keep}] ".replace("\n", ", ")
     while True:
         try:
-            text = _read(_read_hidden if row.secret else _read_visible, prompt)
+            text = _typed(_read_hidden if row.secret else _read_visible, prompt)
             if not text and keep is not None:
                 return keep
             return _accept(row, text)
@@ -1738,7 +1742,7 @@ def _accept(row: Field, text: str) -> Any:
     return value
 
 
-def _read(read: Callable[[str], str], prompt: str) -> str:
+def _typed(read: Callable[[str], str], prompt: str) -> str:
     """What a person types at a prompt, without what surrounds it."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError("there is no terminal to ask questions at", hint=UNATTENDED_HINT)
@@ -1842,7 +1846,7 @@ def _ask_in_menu(keep: bool) -> str:
         answers |= {str(number): name, name: name}
     while True:
         with suppress(KeyError, UnicodeDecodeError):
-            answer = _read(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
+            answer = _typed(_read_visible, "Choice [Enter keeps the present models]: " if keep else "Choice [1]: ")
             return answers[answer.lower().rstrip(".")]
         _tell(f"  Not accepted: expected a number from 1 to {len(LLM_MENU)}, or a name.")
 
@@ -2081,10 +2085,6 @@ def _try_provider(provider: Provider, models: Mapping[str, str], config: AppConf
     if problems:
         raise Refused(*problems)
     return f"offers all configured models ({', '.join(dict.fromkeys(models.values()))})"
-
-
-def _key_of(provider: Provider) -> Field | None:
-    return next((row for row in SECRETS if row.provider == provider.title), None)
 
 
 def _other_model(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
