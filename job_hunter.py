@@ -137,13 +137,15 @@ MACHINE_KEY_BYTES = 32
 KDF_SALT = b"ingot-v1-static-salt"
 KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
 
-#: How a person runs this program, as the messages say it.
+#: How a person runs this program.
 PROGRAM = "job-hunter" if basename("".join(sys.argv[:1])).startswith("job-hunter") else "python job_hunter.py"
 KEY_PREFIX = "sk-ant-"  # known to everybody: to mask them would only garble what is said about them
 LOG_BYTES = 5_000_000
 LOG_FILES = 5
 SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
 LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give too much of it away
+
+_program = PROGRAM  # as the messages say it: with --base-dir if that was given, or what they say would act elsewhere
 
 # =====================================================================================
 # The schema, which is also the table of fields
@@ -459,10 +461,6 @@ ASKED = tuple(row for row in FIELDS.values() if row.variable)
 OTHER_FIELDS = tuple(row for row in FIELDS.values() if row.path[0] != "agents")
 SECRETS = tuple(row for row in FIELDS.values() if row.secret)
 VARIABLES = ", ".join(row.variable for row in ASKED)
-UNATTENDED_HINT = (
-    f"without a terminal, run {PROGRAM} setup --non-interactive with these variables set: {VARIABLES};"
-    f" or pipe one value into {PROGRAM} set NAME"
-)
 
 
 @cache
@@ -599,7 +597,7 @@ def _read_key(path: str) -> bytes | None:
     if machine_key is not None and len(machine_key) != MACHINE_KEY_BYTES:
         raise ConfigError(
             f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(machine_key)}",
-            hint=f"restore it from a copy; or move it away and run {PROGRAM} setup to enter the secrets again",
+            hint=f"restore it from a copy; or move it away and run {_program} setup to enter the secrets again",
         )
     return machine_key
 
@@ -659,7 +657,7 @@ def _finish_rotation(base: str) -> None:
 
 
 def _restore_hint(base: str) -> str:
-    again = f"run {PROGRAM} setup to enter the secrets again"
+    again = f"run {_program} setup to enter the secrets again"
     return f"restore {join(base, KEY_FILE)} from where the configuration came from, or {again}"
 
 
@@ -902,7 +900,7 @@ def _read_document(path: str) -> dict[str, Any]:
             )
             if not problem:
                 return document
-    raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {PROGRAM} setup")
+    raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program} setup")
 
 
 def _leaves(document: Document) -> Iterator[tuple[Any, Any, Any, Any]]:
@@ -1256,7 +1254,7 @@ class ConfigManager:
             machine_keys = _machine_keys(self._base)
             if not machine_keys:
                 missing = f"there is no machine key {join(self._base, KEY_FILE)} to rotate"
-                raise ConfigError(missing, hint=f"run {PROGRAM} setup first")
+                raise ConfigError(missing, hint=f"run {_program} setup first")
             opened = [
                 (place, node, name, _decrypt(token, machine_keys)) for place, node, name, token in _encrypted(document)
             ]
@@ -1286,7 +1284,7 @@ class ConfigManager:
         """What to do about values that cannot be used."""
         if any(value.status == "unreadable" for value in values):
             return _restore_hint(self._base)
-        return f"mend it with {PROGRAM} set, or in an editor: {self._config}"
+        return f"mend it with {_program} set, or in an editor: {self._config}"
 
     def _keep_copy(self) -> None:
         if self._kept:
@@ -1745,13 +1743,13 @@ def _accept(row: Field, text: str) -> Any:
 def _typed(read: Callable[[str], str], prompt: str) -> str:
     """What a person types at a prompt, without what surrounds it."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask questions at", hint=UNATTENDED_HINT)
+        raise ConfigError("there is no terminal to ask questions at", hint=_unattended_hint())
     try:
         return read(prompt).strip(BLANKS)
     except (EOFError, OSError):
         _tell("")
         problem = "the input ended before the question was answered; what was answered is kept"
-        raise ConfigError(problem, hint=UNATTENDED_HINT) from None
+        raise ConfigError(problem, hint=_unattended_hint()) from None
 
 
 def _read_hidden(prompt: str) -> str:
@@ -1765,7 +1763,7 @@ def _read_hidden(prompt: str) -> str:
         try:
             return getpass.getpass(prompt)
         except getpass.GetPassWarning:
-            raise ConfigError("this terminal cannot hide what is typed", hint=UNATTENDED_HINT) from None
+            raise ConfigError("this terminal cannot hide what is typed", hint=_unattended_hint()) from None
 
 
 def _hide_again(prompt: str) -> None:
@@ -1807,6 +1805,11 @@ def _read_visible(prompt: str) -> str:
     shown = sys.stdout if sys.stdout is not None and sys.stdout.isatty() else sys.stderr
     with redirect_stdout(shown):
         return input(_printable(prompt, shown))
+
+
+def _unattended_hint() -> str:
+    setup = f"run {_program} setup --non-interactive with these variables set: {VARIABLES}"
+    return f"without a terminal, {setup}; or pipe one value into {_program} set NAME"
 
 
 # Models ------------------------------------------------------------------------------
@@ -1889,7 +1892,7 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field
         if answer is not None:
             changed |= dict.fromkeys(_with_twin(row), answer)
     if problems:
-        hint = f"set the variables (or NAME_FILE, naming a file) and --preset, or run {PROGRAM} setup at a terminal"
+        hint = f"set the variables (or NAME_FILE, naming a file) and --preset, or run {_program} setup at a terminal"
         raise ConfigError(*problems, hint=hint)
     manager.update(changed, setup=True)
     after = manager.examine()
@@ -2054,7 +2057,7 @@ def _try_imap(imap: ImapConfig, timeout: float) -> str:
 def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
     missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
     if missing:
-        raise Refused(f"{' and '.join(missing)} not set; run {PROGRAM} setup")
+        raise Refused(f"{' and '.join(missing)} not set; run {_program} setup")
     for name in ("username", "password"):
         if not getattr(login, name).isascii():
             raise Refused(f"takes no {name} with characters beyond ASCII; run {PROGRAM} set {section}.{name}")
@@ -2064,7 +2067,7 @@ def _login_refused(section: str, error: Exception) -> Refused:
     page = FIELDS[f"{section}.password"].page
     return Refused(
         f"the server refused the user name or the app password ({_reply(error)}); switch 2-Step Verification on,"
-        f" make a new app password at {page}, then run {PROGRAM} set {section}.password"
+        f" make a new app password at {page}, then run {_program} set {section}.password"
     )
 
 
@@ -2073,7 +2076,7 @@ def _try_provider(provider: Provider, models: Mapping[str, str], config: AppConf
     row = _key_of(provider)
     key = getattr(config, row.name) if row else ""
     if row and not key:
-        raise Refused(f"{row.name} is not set; run {PROGRAM} setup")
+        raise Refused(f"{row.name} is not set; run {_program} setup")
     offered = _offered(provider, {name: text.format(key=key) for name, text in provider.headers.items()}, timeout)
     problems = []
     for model in dict.fromkeys(models.values()):
@@ -2178,7 +2181,7 @@ def _proxied(request: Any) -> bool:
 def _http_status(provider: Provider, status: int) -> str:
     row = _key_of(provider)
     if status in (401, 403) and row:
-        return f"refused the key (HTTP {status}); make a new one at {row.page}, then run {PROGRAM} set {row.name}"
+        return f"refused the key (HTTP {status}); make a new one at {row.page}, then run {_program} set {row.name}"
     if status == 429:
         return f"gets too many requests (HTTP {status}); wait a minute and try again"
     if status >= 500:
@@ -2266,7 +2269,7 @@ def cmd_setup(args: Namespace, manager: ConfigManager) -> int:
         _log().warning("these secrets cannot be read and are needed again: %s", ", ".join(unreadable))
     asked = (_take_from_environment if args.non_interactive else _ask_everything)(manager, args)
     _print_summary(manager, manager.examine(), asked)
-    _tell(f"\nNext: {PROGRAM} check proves that all this works.")
+    _tell(f"\nNext: {_program} check proves that all this works.")
     return 0
 
 
@@ -2311,7 +2314,7 @@ def cmd_show(args: Namespace, manager: ConfigManager) -> int:
     else:
         _print_summary(manager, values)
     problems = dict.fromkeys(value.problem for value in values.values() if value.problem)
-    hint = manager.hint_for(values.values()) if problems else f"run {PROGRAM} setup"
+    hint = manager.hint_for(values.values()) if problems else f"run {_program} setup"
     missing = [
         value.row.name for value in values.values() if value.status == "missing" and _is_needed(value.row, values)
     ]
@@ -2357,7 +2360,7 @@ def cmd_set(args: Namespace, manager: ConfigManager) -> int:
     """
     row = manager.find(args.name)
     if row.secret and args.value:
-        hint = f"run {PROGRAM} set {row.name} and type it at the hidden prompt, or pipe it in"
+        hint = f"run {_program} set {row.name} and type it at the hidden prompt, or pipe it in"
         raise UsageError("a secret is not taken from the command line, where others can see it", hint=hint)
     if not args.value and sys.stdin is not None and sys.stdin.isatty():
         value = _ask(row, row.question or (row.label or row.name) + ("" if row.secret else ":"))
@@ -2392,9 +2395,9 @@ def _say_what_is_left(row: Field, value: Any, manager: ConfigManager) -> None:
     provider = _provider_of(value) if _is_model(row) else None
     key = _key_of(provider) if provider else None
     if row.twin and manager.value(FIELDS[row.twin]).value != value:
-        _tell(f"{row.twin} is still another one; if it is the same account, run {PROGRAM} set {row.twin}")
+        _tell(f"{row.twin} is still another one; if it is the same account, run {_program} set {row.twin}")
     if key and manager.value(key).status == "missing":
-        _tell(f"{value} needs {key.name}, which is not set; run {PROGRAM} set {key.name}")
+        _tell(f"{value} needs {key.name}, which is not set; run {_program} set {key.name}")
 
 
 def cmd_unset(args: Namespace, manager: ConfigManager) -> int:
@@ -2456,7 +2459,7 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
-        raise UsageError("there is no command to run", hint=f"for example: {PROGRAM} run -- python agent.py")
+        raise UsageError("there is no command to run", hint=f"for example: {_program} run -- python agent.py")
     values = manager.examine()
     manager.refuse_problems(values[row.name] for row in ASKED)
     environment = dict(os.environ)
@@ -2609,11 +2612,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    global _start_logging_once
+    global _program, _start_logging_once
     name = "job_hunter"
     try:
         args = _parse_arguments(argv)
         name = args.command.capitalize()
+        if args.base_dir:
+            from shlex import quote
+
+            _program = f"{PROGRAM} --base-dir {quote(args.base_dir)}"
         command = COMMANDS[args.command]
         with _handling(["SIGTERM", "SIGHUP", "SIGQUIT"], _stop) if command.writes else nullcontext():
             manager = ConfigManager(args.base_dir)
@@ -2636,6 +2643,7 @@ def _main(argv: Sequence[str] | None) -> int:
         _tell(f"[{name}] Something went wrong. Full error logged to {path}")
         return 1
     finally:
+        _program = PROGRAM
         _start_logging_once = None
 
 
