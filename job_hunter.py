@@ -44,6 +44,9 @@ if __name__ == "__main__" and sys.argv[1:] in (["-h"], ["--help"]):  # before an
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
         sys.exit(1 if isinstance(error, BrokenPipeError) else f"[Help] standard output: {error.strerror}")
 
+if __name__ == "__main__":  # Ctrl-C before main() is there to answer it is no traceback either
+    sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
+
 # What only some commands need is imported where it is needed: most of them take less time than such an import.
 import errno
 import json
@@ -131,6 +134,7 @@ CONFIG_FILE = "config.json"
 KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"  # only where a directory cannot be locked
+NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0)  # or a named pipe in the place of a file would stop the program
 TEMPORARY = ".tmp"  # behind the name of a file that is being written; what a killed process left is removed
 SECRET_MARK = "__encrypted__:"  # noqa: S105
 MACHINE_KEY_BYTES = 32
@@ -428,6 +432,12 @@ class AppConfig:
         # Where load() found what, by name, so that save() writes there only what was changed since.
         self._loaded: tuple[str, dict[str, Any]] = ("", {})
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # In another process, which may never have read these secrets itself.
+        vars(self).update(state)
+        for row in SECRETS:
+            _mask(str(reduce(getattr, row.path, self)))
+
 
 def _rows_of(schema: type, *path: str) -> Iterator[Field]:
     """The rows of a class of the schema that stands at *path*."""
@@ -700,6 +710,8 @@ def _tighten(path: str, found: os.stat_result, mode: int) -> None:
         return
     try:
         os.chmod(path, mode)
+    except FileNotFoundError:  # a log that is dropped just now
+        return
     except OSError as error:
         _warn_once("%s is open to other users (mode %04o) and cannot be tightened: %s", path, loose, error.strerror)
     else:
@@ -737,8 +749,7 @@ def _read_file(path: str) -> bytes | None:
     """The content of a regular file, or None if there is none; it is tightened if others may read it."""
     with _blaming(path):
         try:
-            # Not blocking: a named pipe in its place must not stop the program.
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(path, os.O_RDONLY | NOT_BLOCKING | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
             return None
         found = os.fstat(descriptor)
@@ -785,8 +796,8 @@ def _remove(path: str) -> None:
 
 def _open_private(path: str, flags: int) -> int:
     """Open for open(): what is created is for this user alone from the first moment, under any umask."""
-    descriptor = os.open(path, flags, 0o600)
-    if os.name != "nt":
+    descriptor = os.open(path, flags | NOT_BLOCKING, 0o600)
+    if os.name != "nt" and stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.fchmod(descriptor, 0o600)
     return descriptor
 
@@ -945,8 +956,9 @@ def _found(value: object) -> str:
     """How a message names a value that was found."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    text = _masked_in(json.dumps(value, ensure_ascii=False, default=repr))
+    # A part of what is too long is never shown: it may be a secret in the wrong place, and a part is not masked.
+    return text if len(text) <= 60 else f"{len(text)} characters"
 
 
 # Values ------------------------------------------------------------------------------
@@ -1186,6 +1198,7 @@ class ConfigManager:
             return rows[name]
         import difflib
 
+        name = name.partition("=")[0]  # what follows may be a secret
         near = [other for other in rows if other.startswith(f"{name}.")]
         near = near or difflib.get_close_matches(name, rows, n=1, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"the names are: {', '.join(FIELDS)}"
@@ -1328,8 +1341,9 @@ _starting_logging = RLock()
 
 def _mask(secret: str) -> None:
     """From now on *secret* leaves the program only as asterisks, however often it was escaped on the way."""
-    if len(secret) >= SHORTEST_MASKED and secret not in _masked and secret != KEY_PREFIX:
-        _masked[secret] = "".join(map(_any_form, secret))
+    for text in {secret, *secret.splitlines()}:  # a traceback may put something before every line
+        if len(text) >= SHORTEST_MASKED and text not in _masked and text != KEY_PREFIX:
+            _masked[text] = "".join(map(_any_form, re.findall(r"\\+|[^\\]", text)))
 
 
 def _masked_in(text: str) -> str:
@@ -1345,14 +1359,19 @@ def _mask_pattern(_: int) -> re.Pattern[str]:
 
 
 def _any_form(character: str) -> str:
-    """A pattern of *character* as itself and as repr, JSON or bytes show it, once or several times over."""
-    if character in "'\"\\":
-        return r"\\+" if character == "\\" else rf"\\*{character}"
-    if character.isascii() and character.isprintable():
+    """A pattern of *character* as itself and as repr, JSON, bytes or a URL show it, once or several times over.
+
+    Of backslashes it takes a whole run: one pattern for each would try every way to share them out.
+    """
+    if character[0] == "\\":
+        return rf"(?:\\{{{len(character)},}}|(?:%5[Cc]){{{len(character)}}})"
+    if character.isascii() and (character.isalnum() or character in "-._~"):
         return re.escape(character)
-    escaped = {repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1]}
-    escaped |= {character, repr(character.encode("utf-8", "surrogatepass"))[2:-1]}
-    return "(?:" + "|".join(re.escape(form).replace(r"\\", r"\\+") for form in sorted(escaped)) + ")"
+    utf_8 = character.encode("utf-8", "surrogatepass")
+    escaped = {repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1], repr(utf_8)[2:-1]}
+    escaped |= {character, f"\\u{ord(character):04x}", "".join(f"%{byte:02X}" for byte in utf_8)}
+    forms = "|".join(re.escape(form).replace(r"\\", r"\\+") for form in sorted(escaped))
+    return rf"\\*(?i:{forms})" if character in "'\"" else f"(?i:{forms})"
 
 
 def _safe(value: Any) -> Any:
@@ -1489,6 +1508,9 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
             with suppress(Exception):  # what cannot be formatted, the log file speaks of
                 _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
+    for row in SECRETS:  # of a program that the command run started
+        with suppress(ValueError):
+            _from_text(row, _variable(row))
     file = RunLog()
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
@@ -1959,6 +1981,9 @@ Result = tuple[str, str, tuple[str, ...]]  # the title of a trial, what was prov
 
 def _trials(config: AppConfig) -> dict[str, Trial]:
     """How to try every service that *config* uses, by its title."""
+    for text in os.environ.values():  # the URL of a proxy or a provider may hold a password
+        for password in re.findall(r"/[^\s/:@]*:([^\s/@]+)@", text):
+            _mask(password)
     trials: dict[str, Trial] = {
         f"SMTP {config.smtp.host}:{config.smtp.port}": partial(_try_smtp, config.smtp),
         f"IMAP {config.imap.host}:{config.imap.port}": partial(_try_imap, config.imap),
@@ -2055,12 +2080,16 @@ def _try_imap(imap: ImapConfig, timeout: float) -> str:
 
 
 def _need_login(login: SmtpConfig | ImapConfig, section: str) -> None:
+    from base64 import b64encode
+
     missing = [f"{section}.{name}" for name in ("username", "password") if not getattr(login, name)]
     if missing:
         raise Refused(f"{' and '.join(missing)} not set; run {_program} setup")
     for name in ("username", "password"):
         if not getattr(login, name).isascii():
-            raise Refused(f"takes no {name} with characters beyond ASCII; run {PROGRAM} set {section}.{name}")
+            raise Refused(f"takes no {name} with characters beyond ASCII; run {_program} set {section}.{name}")
+    for sent in (login.password, f"\0{login.username}\0{login.password}"):  # a server may repeat it
+        _mask(b64encode(sent.encode()).decode())
 
 
 def _login_refused(section: str, error: Exception) -> Refused:
@@ -2092,11 +2121,13 @@ def _try_provider(provider: Provider, models: Mapping[str, str], config: AppConf
 
 def _other_model(provider: Provider, name: str, model: str, users: Sequence[str], offered: Sequence[str]) -> str:
     """What to do about a model that is not offered."""
+    from difflib import SequenceMatcher
+    from shlex import quote
+
     if provider.get_model:
-        return f"; run: {provider.get_model.format(name)}"
+        return f"; run: {provider.get_model.format(quote(name))}"
     if not offered:
         return ""
-    from difflib import SequenceMatcher
 
     words = set(re.findall("[a-z]+", name))  # the family counts more than a date: sonnet is nearer to sonnet
 
@@ -2104,8 +2135,8 @@ def _other_model(provider: Provider, name: str, model: str, users: Sequence[str]
         return len(words & set(re.findall("[a-z]+", other))), SequenceMatcher(None, name, other).ratio()
 
     nearest = max(offered, key=likeness)
-    model = model[: len(model) - len(name)] + nearest
-    commands = [f"{PROGRAM} set agents.{agent}.model {model}" for agent in users]
+    model = quote(model[: len(model) - len(name)] + nearest)  # it is the server that says how it is called
+    commands = [f"{_program} set agents.{agent}.model {model}" for agent in users]
     return f"; the nearest is {nearest}: run {' && '.join(commands)}"
 
 
@@ -2192,7 +2223,7 @@ def _http_status(provider: Provider, status: int) -> str:
 def _reply(error: BaseException) -> str:
     """What the server said, as one short line."""
     said = error.args[-1] if error.args else ""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    text = _masked_in(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said))
     text = " ".join(text.removeprefix("b'").removesuffix("'").split())
     return text if len(text) <= 150 else f"{text[:150]}…"
 
