@@ -54,7 +54,7 @@ import re
 import stat
 import time
 import types
-from _thread import RLock, allocate_lock
+from _thread import RLock
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
@@ -516,7 +516,17 @@ def _key_of(provider: Provider) -> Field | None:
 # =====================================================================================
 
 _fernets: dict[bytes, Fernet] = {}
-_derivation = allocate_lock()
+_derivation = RLock()  # a signal handler may derive in the middle of a derivation
+
+
+def _renew_lock() -> None:
+    """In a forked process: the thread that held the lock is not there to release it."""
+    global _derivation
+    _derivation = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _fernet_class() -> type[Fernet]:
@@ -1008,6 +1018,10 @@ def _examine(row: Field, document: Document, machine_keys: Keys, base: str) -> V
         return Value(row, row.default, "invalid", _problem(row, error, stored))
 
 
+def _examine_all(document: Document, machine_keys: Keys, base: str) -> dict[str, Value]:
+    return {row.name: _examine(row, document, machine_keys, base) for row in _rows(document)}
+
+
 def _holder(document: Document, row: Field, make: bool = False) -> Any:
     """The object that a field stands in: if there is none, an empty one, which *make* puts there."""
     node: Any = document
@@ -1168,9 +1182,11 @@ class ConfigManager:
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
+        from copy import copy
+
         value = self.value(self.find(name))
         self.refuse_problems([value])
-        return value.value
+        return copy(value.value)
 
     def set(self, name: str, value: Any) -> None:
         """Check one value and store it at once; text is taken for a number or a list too.
@@ -1212,25 +1228,28 @@ class ConfigManager:
     def examine(self) -> dict[str, Value]:
         """What the file says of every field, by name. Raises ConfigError only if it cannot be read at all."""
         document, machine_keys = self._read()
-        return {row.name: _examine(row, document, machine_keys, self._base) for row in _rows(document)}
+        return _examine_all(document, machine_keys, self._base)
 
     def update(
         self,
-        changed: Changes,
+        changed: Changes | Callable[[Values], Changes],
         *,
         setup: bool = False,
         known: Mapping[str, Any] | None = None,
     ) -> None:
         """Store checked values in one step under the lock, and encrypt what stands in plain text.
 
-        Secrets that cannot be read any more stop it, but not in *setup*: a copy of the old file is kept.
-        Values that are still as in *known* (by the names of their fields) are passed over, unless
-        there is no file.
+        What to change may be a function of what is stored, which is asked under the lock.
+        Secrets that cannot be read any more stop it, but not in *setup*: a copy of the old file
+        is kept. Values that are still as in *known* (by the names of their fields) are passed
+        over, unless there is no file.
         """
         with _locked(self._base):
             document = _read_document(self._config)
             machine_keys = _machine_keys(self._base) if _tokens(document) else ()
             before = _serialize(document)
+            if callable(changed):
+                changed = changed(_examine_all(document, machine_keys, self._base))
             if known and document:
                 changed = {row: value for row, value in changed.items() if known.get(row.name) != value}
             changed = {**_plain_secrets(document), **changed}
@@ -1842,12 +1861,14 @@ def _ask_for_models(manager: ConfigManager, args: Namespace, asked: set[Field]) 
     given = _models(args.preset, args.model)
     unanswered = [value for value in models if value.status != "configured" and value.row not in given]
     if not args.preset and (args.reconfigure or unanswered):
-        choice = "custom"
-        if args.reconfigure or all(v.status != "configured" for v in models if v.row.path[1] in AGENT_NAMES):
-            choice = _ask_in_menu(keep=all(value.status == "configured" for value in models))
-            unanswered = [value for value in models if value.row not in given]
-        asked.update(value.row for value in unanswered)
-        if choice == "custom":
+        present = any(value.status == "configured" for value in models if value.row.path[1] in AGENT_NAMES)
+        choice = "custom"  # goes on where it was interrupted
+        if args.reconfigure or not present:
+            choice = _ask_in_menu(keep=present)
+            asked.update(value.row for value in models)
+            if choice == "custom":
+                unanswered = [value for value in models if value.row not in given]
+        if choice in ("", "custom"):
             for value in unanswered:
                 _ask_for(value.row, manager, True, asked)
         given = _models(choice, args.model)
@@ -1899,11 +1920,27 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field
 
     Returns the fields that were stored.
     """
-    before = manager.examine()
-    given = {row: model for row, model in _models("fully_free").items() if before[row.name].status == "default"}
-    given |= _models(args.preset, args.model)
-    planned = before | {row.name: Value(row, model, "configured") for row, model in given.items()}
-    changed: dict[Field, Any] = {**given}
+    changed: dict[Field, Any] = {}
+
+    def decide(values: Values) -> Changes:
+        changed.update(_answers_in_environment(values, args))
+        return changed
+
+    manager.update(decide, setup=True)
+    after = manager.examine()
+    _say_what_models_need(changed, after)
+    for row in ASKED:
+        if after[row.name].status == "missing" and not row.provider:
+            _log().warning("%s is not set: %s", row.variable, row.question.rstrip(":"))
+    return set(changed)
+
+
+def _answers_in_environment(values: Values, args: Namespace) -> Changes:
+    """What to store of the models and variables given; ConfigError with all that is missing or invalid."""
+    models = {row: model for row, model in _models("fully_free").items() if values[row.name].status == "default"}
+    models |= _models(args.preset, args.model)
+    planned = {**values} | {row.name: Value(row, model, "configured") for row, model in models.items()}
+    changed: dict[Field, Any] = {**models}
     problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
     for row in ASKED:
         try:
@@ -1916,13 +1953,7 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field
     if problems:
         hint = f"set the variables (or NAME_FILE, naming a file) and --preset, or run {_program} setup at a terminal"
         raise ConfigError(*problems, hint=hint)
-    manager.update(changed, setup=True)
-    after = manager.examine()
-    _say_what_models_need(given, after)
-    for row in ASKED:
-        if after[row.name].status == "missing" and not row.provider:
-            _log().warning("%s is not set: %s", row.variable, row.question.rstrip(":"))
-    return set(changed)
+    return changed
 
 
 def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any:
@@ -1940,8 +1971,12 @@ def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any
         return None
     if value.status == "configured":  # only its twin is not
         return value.value
+    if value.status == "unreadable" and not _is_needed(row, values):
+        _log().warning("the %s cannot be read and no model needs it: it is dropped", row.label)
+        return ""
     if _is_needed(row, values) or value.problem:
-        raise ValueError("not set" + (f" ({value.status} as stored)" if value.problem else ""))
+        missing = "its file is empty" if os.environ.get(f"{row.variable}_FILE") else "not set"
+        raise ValueError(missing + (f" ({value.status} as stored)" if value.problem else ""))
     return None
 
 
