@@ -64,6 +64,7 @@ from os.path import basename, dirname, exists, expanduser, join
 TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
     import logging
+    import ssl
     from argparse import Namespace
     from dataclasses import dataclass
     from pathlib import Path
@@ -1321,9 +1322,10 @@ class ConfigManager:
     def _keep_copy(self) -> None:
         if self._kept:
             return
-        moment = time.time()
-        while exists(kept := f"{self._config}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(moment))}.bak"):
-            moment += 1
+        from itertools import count
+
+        names = (time.strftime("%Y%m%d-%H%M%S", time.localtime(moment)) for moment in count(time.time()))
+        kept = next(path for path in (f"{self._config}.{name}.bak" for name in names) if not exists(path))
         _write_file(kept, _read_file(self._config) or b"")
         self._kept = True
         _log().warning("the old configuration is kept as %s", kept)
@@ -2043,6 +2045,7 @@ def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
         except Exception as error:
             finished.put((title, "", error.args if isinstance(error, Refused) else (_explain(error),)))
 
+    _tls()  # before the threads: if the program ended while one makes it, OpenSSL would be taken from under it
     deadline = time.monotonic() + timeout
     for title, trial in trials.items():
         Thread(target=attempt, args=(title, trial), daemon=True).start()
@@ -2056,12 +2059,19 @@ def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
         yield title, "", (_explain(TimeoutError()),)
 
 
-def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
-    import smtplib
+@cache
+def _tls() -> ssl.SSLContext:
+    """How all services are spoken to. To read the trusted certificates takes long, and once is enough."""
     import ssl
 
+    return ssl.create_default_context()
+
+
+def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
+    import smtplib
+
     _need_login(smtp, "smtp")
-    context = ssl.create_default_context()
+    context = _tls()
     if smtp.port == 465:
         server: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, "[127.0.0.1]", timeout=timeout, context=context)
     else:
@@ -2088,11 +2098,10 @@ def _try_smtp(smtp: SmtpConfig, timeout: float) -> str:
 
 def _try_imap(imap: ImapConfig, timeout: float) -> str:
     import imaplib
-    import ssl
 
     _need_login(imap, "imap")
     try:
-        server = imaplib.IMAP4_SSL(imap.host, imap.port, ssl_context=ssl.create_default_context(), timeout=timeout)
+        server = imaplib.IMAP4_SSL(imap.host, imap.port, ssl_context=_tls(), timeout=timeout)
     except imaplib.IMAP4.error as error:
         if "BYE" in str(error):
             raise Refused(f"is busy ({_reply(error)}); try again later") from None
@@ -2187,7 +2196,8 @@ def _offered(provider: Provider, headers: Mapping[str, str], timeout: float) -> 
             last = str(answer["last_id"]) if answer.get("has_more") else ""
         except (TypeError, KeyError, AttributeError):
             raise Refused(f"did not answer with a list of models; check {provider.url_variable}") from None
-        if not last or page == (page := f"{url}&after_id={last}"):
+        before, page = page, f"{url}&after_id={last}"
+        if not last or page == before:
             return names
 
 
@@ -2216,7 +2226,7 @@ def _get_json(provider: Provider, url: str, headers: Mapping[str, str], timeout:
     for name, text in headers.items():
         request.add_unredirected_header(name, text)  # a key goes to nobody else
     try:
-        with urlopen(request, timeout=timeout) as answer:  # noqa: S310
+        with urlopen(request, timeout=timeout, context=_tls()) as answer:  # noqa: S310
             content = answer.read(32_000_000).strip()
     except HTTPError as error:
         error.close()
