@@ -669,11 +669,10 @@ def _finish_rotation(base: str) -> None:
     if machine_key is None:
         return
     tokens = _tokens(_read_document(join(base, CONFIG_FILE)))
-    with _blaming(join(base, KEY_FILE)):
-        if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens):
-            _replace(join(base, NEXT_KEY_FILE), join(base, KEY_FILE))
-        else:
-            os.unlink(join(base, NEXT_KEY_FILE))
+    if not tokens or any(_decrypt(token, [machine_key]) is not None for token in tokens):
+        _write_file(join(base, KEY_FILE), machine_key)
+    with _blaming(join(base, NEXT_KEY_FILE)):
+        os.unlink(join(base, NEXT_KEY_FILE))
         _flush_directory(base)
 
 
@@ -889,6 +888,10 @@ def _read_document(path: str) -> dict[str, Any]:
     content = _read_file(path)
     if content is None:
         return {}
+    with _blaming(dirname(path)):
+        found = os.stat(dirname(path))
+    if not found.st_mode & stat.S_ISVTX:  # a public directory stays as it is
+        _tighten(dirname(path), found, 0o700)
     twice = object()  # what stands for a part whose name comes twice in its object
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -2539,10 +2542,19 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     values = manager.examine()
     manager.refuse_problems(values[row.name] for row in ASKED)
     environment = dict(os.environ)
+    unset = []
     for row in ASKED:
-        variable, value = row.variable, values[row.name].value
-        if value and not (os.environ.get(variable) or os.environ.get(f"{variable}_FILE")):
-            environment[variable] = os.fsdecode(value.encode())  # UTF-8, whatever the locale
+        try:
+            text = _variable(row) or values[row.name].value
+        except ValueError as error:
+            raise ConfigError(f"{row.variable}: {error}") from None
+        environment.pop(f"{row.variable}_FILE", None)  # or the command would see both
+        if text and not os.environ.get(row.variable):
+            environment[row.variable] = os.fsdecode(text.encode())  # UTF-8, whatever the locale
+        elif not text and _is_needed(row, values):
+            unset.append(row.variable)
+    if unset:
+        _log().warning("neither stored nor set: %s", ", ".join(unset))
     try:
         if not command[0]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
