@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 
     Directory = str | os.PathLike[str] | None
     Document = Mapping[str, Any]  # config.json as it is stored
+    Node = tuple[Any, Any, Any]  # an object or a list in it: the node that holds it or None, its name there, itself
     Keys = Sequence[bytes]  # the machine keys that may open a secret
     Check = Callable[[Any], Any]  # of a value: see Field
     Values = Mapping[str, "Value"]  # of all fields, by their names
@@ -918,9 +919,9 @@ def _read_document(path: str) -> dict[str, Any]:
             problem = f"expected an object, found {_found(document)}"
         else:
             problem = "; ".join(
-                _dotted(names, name)
+                _dotted(node, name)
                 + (" is named twice" if part is twice else f": {_found(part)} is no number to be kept")
-                for names, name, _, part in _leaves(document)
+                for node, name, part in _leaves(document)
                 if part is twice or (isinstance(part, float) and not abs(part) < float("inf"))
             )
             if not problem:
@@ -928,27 +929,29 @@ def _read_document(path: str) -> dict[str, Any]:
     raise ConfigError(f"{path}: {problem}", hint=f"mend it in an editor; or move it away and run {_program} setup")
 
 
-def _leaves(document: Document) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Every part of the document that has no parts: the names that lead to it and its own, its holder, itself.
+def _leaves(document: Document) -> Iterator[tuple[Node, Any, Any]]:
+    """Every part of the document that has no parts: the node that holds it, its name there, itself.
 
     Without recursion, which would end at a depth that JSON may have.
     """
-    nodes: deque[tuple[Any, Any]] = deque([((), document)])
+    nodes: deque[Node] = deque([(None, "", document)])
     while nodes:
-        names, node = nodes.popleft()
-        for name, part in node.items() if isinstance(node, dict) else enumerate(node):
+        node = nodes.popleft()
+        holder = node[2]
+        for name, part in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(part, (dict, list)):
-                nodes.append(((names, name), part))
+                nodes.append((node, name, part))
             else:
-                yield names, name, node, part
+                yield node, name, part
 
 
-def _dotted(names: Any, name: object) -> str:
-    """The dotted place of a part; *names* is a pair of the names before the last one and that."""
+def _dotted(node: Node, name: object) -> str:
+    """The dotted place of a part: its *name*, and before it those of the nodes that lead to it."""
     place = [str(name)]
-    while names:
-        names, name = names
+    above, name, _ = node
+    while above:
         place.insert(0, str(name))
+        above, name, _ = above
     return ".".join(place)
 
 
@@ -1051,13 +1054,13 @@ def _token(stored: object) -> str | None:
 
 def _encrypted(document: Document) -> Iterator[tuple[str, Any, Any, str]]:
     """Every encrypted secret, of keys too that this version does not know: dotted place, holder, name there, token."""
-    for names, name, node, part in _leaves(document):
+    for node, name, part in _leaves(document):
         token = _token(part)
         if token is not None:
-            place = _dotted(names, name)
+            place = _dotted(node, name)
             row = FIELDS.get(place)
             if row is None or row.secret:
-                yield place, node, name, token
+                yield place, node[2], name, token
 
 
 def _tokens(document: Document) -> list[str]:
@@ -1144,16 +1147,22 @@ class ConfigManager:
         from copy import copy
 
         _make_dataclasses()
-        values = self.examine()
-        self.refuse_problems(values.values())
+        document, machine_keys = self._read()
         config = AppConfig()
-        for value in values.values():
-            *parents, last = value.row.path
-            if _is_model(value.row):
-                config.agents[value.row.path[1]] = AgentConfig(value.value)
+        loaded = {}
+        problems = []
+        for row in _rows(document):
+            value = _examine(row, document, machine_keys, self._base)
+            loaded[row.name] = value.value
+            if value.problem:
+                problems.append(value)
+            elif _is_model(row):
+                config.agents[row.path[1]] = AgentConfig(value.value)
             else:
+                *parents, last = row.path
                 setattr(reduce(getattr, parents, config), last, copy(value.value))
-        config._loaded = (self._base, {name: value.value for name, value in values.items()})
+        self.refuse_problems(problems)
+        config._loaded = (self._base, loaded)
         return config
 
     def load_or_create(self) -> AppConfig:
