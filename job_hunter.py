@@ -2542,8 +2542,9 @@ CHECK_ARGUMENTS: Arguments = {
 def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
 
-    A variable that is set already wins. The exit status is the command's; 127 if there is
-    no such command, 126 if it cannot be run. Write -- before a command that begins with -.
+    A variable that is set already wins; for NAME_FILE, what that file holds is given as
+    NAME. The exit status is the command's; 127 if there is no such command, 126 if it
+    cannot be run. Write -- before a command that begins with -.
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
