@@ -436,9 +436,11 @@ class AppConfig:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # In another process, which may never have read these secrets itself.
-        vars(self).update(state)
+        config: Any = self
+        vars(config).update(state)
         for row in SECRETS:
-            _mask(str(reduce(getattr, row.path, self)))
+            with suppress(AttributeError):  # made by another version, or no text
+                _mask(reduce(getattr, row.path, config))
 
 
 def _rows_of(schema: type, *path: str) -> Iterator[Field]:
@@ -519,16 +521,6 @@ def _key_of(provider: Provider) -> Field | None:
 
 _fernets: dict[bytes, Fernet] = {}
 _derivation = RLock()  # a signal handler may derive in the middle of a derivation
-
-
-def _renew_lock() -> None:
-    """In a forked process: the thread that held the lock is not there to release it."""
-    global _derivation
-    _derivation = RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _fernet_class() -> type[Fernet]:
@@ -750,10 +742,14 @@ def _make_directory(path: str, ours: bool = True) -> None:
 
 def _refuse_shared(path: str, found: os.stat_result) -> None:
     """Neither a public directory such as /tmp nor another user's may become the base directory."""
-    if found.st_mode & stat.S_ISVTX or path == dirname(path):
+    if _is_shared(path, found):
         raise ConfigError(f"{path}: is shared by all users", hint="choose a directory of your own with --base-dir")
     if sys.platform != "win32" and os.geteuid() not in (0, found.st_uid):
         raise ConfigError(f"{path}: belongs to another user", hint="choose a directory of your own with --base-dir")
+
+
+def _is_shared(path: str, found: os.stat_result) -> bool:
+    return bool(found.st_mode & stat.S_ISVTX) or path == dirname(path)
 
 
 def _read_file(path: str) -> bytes | None:
@@ -891,7 +887,7 @@ def _read_document(path: str) -> dict[str, Any]:
         return {}
     with _blaming(dirname(path)):
         found = os.stat(dirname(path))
-    if not found.st_mode & stat.S_ISVTX:  # a public directory stays as it is
+    if not _is_shared(dirname(path), found):  # such a directory stays as it is
         _tighten(dirname(path), found, 0o700)
     twice = object()  # what stands for a part whose name comes twice in its object
 
@@ -930,7 +926,7 @@ def _read_document(path: str) -> dict[str, Any]:
 
 
 def _leaves(document: Document) -> Iterator[tuple[Node, Any, Any]]:
-    """Every part of the document that has no parts: the node that holds it, its name there, itself.
+    """Every value in the document that is neither an object nor a list: the node that holds it, its name there, itself.
 
     Without recursion, which would end at a depth that JSON may have.
     """
@@ -975,7 +971,7 @@ def _found(value: object) -> str:
         return "an object" if isinstance(value, dict) else "a list"
     text = _masked_in(json.dumps(value, ensure_ascii=False, default=repr))
     # A part of what is too long is never shown: it may be a secret in the wrong place, and a part is not masked.
-    return text if len(text) <= 60 else f"{len(text)} characters"
+    return text if len(text) <= 60 else f"something of {len(text)} characters"
 
 
 # Values ------------------------------------------------------------------------------
@@ -1078,9 +1074,11 @@ def _from_text(row: Field, text: str) -> Any:
     if row.secret:
         _mask(text)
     value: Any = text.strip(BLANKS)
-    if isinstance(row.default, list) and not value.startswith("["):
+    if isinstance(row.default, int) and re.fullmatch("[+-]?[0-9]{1,20}", value):
+        value = int(value)
+    elif isinstance(row.default, list) and not value.startswith("["):
         value = [name for name in re.split(r"[\s,]+", value) if name]
-    elif not isinstance(row.default, str):  # as get prints it
+    elif isinstance(row.default, list):  # as get prints it
         with suppress(ValueError, RecursionError):
             value = json.loads(value)
     value = row.check(value)
@@ -1307,6 +1305,7 @@ class ConfigManager:
             unreadable = [f"{place}: {why}" for place, *_, plaintext in opened if plaintext is None]
             if unreadable:
                 raise ConfigError(*unreadable, hint=_restore_hint(self._base))
+            _write_file(join(self._base, KEY_FILE), machine_keys[-1])  # where that fails, nothing has changed yet
             machine_key = os.urandom(MACHINE_KEY_BYTES)
             _write_file(join(self._base, NEXT_KEY_FILE), machine_key)
             try:
@@ -1370,6 +1369,17 @@ _masked: dict[str, str] = {}  # the pattern of every secret, by the secret: only
 _handlers: list[logging.Handler] = []  # what logging was started with
 _start_logging_once: Callable[[], None] | None = None
 _starting_logging = RLock()
+_warned: set[tuple[object, ...]] = set()
+
+
+def _renew_locks() -> None:
+    """In a forked process: the thread that held a lock is not there to release it."""
+    global _derivation, _starting_logging
+    _derivation, _starting_logging = RLock(), RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _mask(secret: str) -> None:
@@ -1391,20 +1401,20 @@ def _mask_pattern(_: int) -> re.Pattern[str]:
     return re.compile("|".join(_masked[secret] for secret in longest_first) or "(?!)")
 
 
-def _any_form(character: str) -> str:
-    """A pattern of *character* as itself and as repr, JSON, bytes or a URL show it, once or several times over.
+def _any_form(piece: str) -> str:
+    """A pattern of *piece*, a character or a run of backslashes, as itself and as repr, JSON, bytes or a URL show it.
 
-    Of backslashes it takes a whole run: one pattern for each would try every way to share them out.
+    Backslashes, which escaping doubles, are taken from the first of a run on: to try each would take far too long.
     """
-    if character[0] == "\\":
-        return rf"(?:\\{{{len(character)},}}|(?:%5[Cc]){{{len(character)}}})"
-    if character.isascii() and (character.isalnum() or character in "-._~"):
-        return re.escape(character)
-    utf_8 = character.encode("utf-8", "surrogatepass")
-    escaped = {repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1], repr(utf_8)[2:-1]}
-    escaped |= {character, f"\\u{ord(character):04x}", "".join(f"%{byte:02X}" for byte in utf_8)}
-    forms = "|".join(re.escape(form).replace(r"\\", r"\\+") for form in sorted(escaped))
-    return rf"\\*(?i:{forms})" if character in "'\"" else f"(?i:{forms})"
+    if piece[0] == "\\":
+        return rf"(?:(?<!\\)\\{{{len(piece)},}}|(?:%5[Cc]){{{len(piece)}}})"
+    if piece.isascii() and (piece.isalnum() or piece in "-._~"):
+        return re.escape(piece)
+    utf_8 = piece.encode("utf-8", "surrogatepass")
+    forms = {piece, repr(piece)[1:-1], ascii(piece)[1:-1], json.dumps(piece)[1:-1], repr(utf_8)[2:-1]}
+    forms |= {f"u{ord(piece):04x}", "".join(f"%{byte:02X}" for byte in utf_8), piece.replace(" ", "+")}
+    pattern = "|".join(re.escape(form.lstrip("\\")).replace(r"\\", r"\\+") for form in sorted(forms))
+    return rf"(?:(?<!\\)\\+)?(?i:{pattern})"
 
 
 def _safe(value: Any) -> Any:
@@ -1437,10 +1447,11 @@ def _log() -> logging.Logger:
     return get_logger("job_hunter")
 
 
-@cache
 def _warn_once(message: str, *details: object) -> None:
     """Log a warning, but in one process only once."""
-    _log().warning(message, *details)
+    if (message, *details) not in _warned:
+        _warned.add((message, *details))  # before it is logged: to start logging may warn of the same
+        _log().warning(message, *details)
 
 
 def _log_directory(base: str) -> str:
@@ -1543,7 +1554,7 @@ def _start_logging(base: str, verbosity: int, only_failures: bool = False) -> No
 
     for row in SECRETS:  # of a program that the command run started
         with suppress(ValueError):
-            _from_text(row, _variable(row))
+            _from_text(row, os.environ.get(row.variable, ""))
     file = RunLog()
     file.setFormatter(JsonLine())
     file.setLevel(logging.ERROR if only_failures else logging.DEBUG)
@@ -1934,10 +1945,16 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field
 
     Returns the fields that were stored.
     """
+    given: dict[Field, str | ValueError] = {}
+    for row in ASKED:  # before the lock is held: a file may take long to read
+        try:
+            given[row] = _variable(row)
+        except ValueError as error:
+            given[row] = error
     changed: dict[Field, Any] = {}
 
     def decide(values: Values) -> Changes:
-        changed.update(_answers_in_environment(values, args))
+        changed.update(_answers_in_environment(given, values, args))
         return changed
 
     manager.update(decide, setup=True)
@@ -1949,16 +1966,16 @@ def _take_from_environment(manager: ConfigManager, args: Namespace) -> set[Field
     return set(changed)
 
 
-def _answers_in_environment(values: Values, args: Namespace) -> Changes:
-    """What to store of the models and variables given; ConfigError with all that is missing or invalid."""
+def _answers_in_environment(given: Mapping[Field, str | ValueError], values: Values, args: Namespace) -> Changes:
+    """What to store of the models and of what the variables held; ConfigError with all that is missing or invalid."""
     models = {row: model for row, model in _models("fully_free").items() if values[row.name].status == "default"}
     models |= _models(args.preset, args.model)
     planned = {**values} | {row.name: Value(row, model, "configured") for row, model in models.items()}
     changed: dict[Field, Any] = {**models}
     problems = [value.problem for value in planned.values() if value.problem and _is_model(value.row)]
-    for row in ASKED:
+    for row, text in given.items():
         try:
-            answer = _answer_in_environment(row, planned, args.reconfigure)
+            answer = _answer_in_environment(row, text, planned, args.reconfigure)
         except ValueError as error:
             problems.append(f"{row.variable}: {error}")
             continue
@@ -1970,9 +1987,10 @@ def _answers_in_environment(values: Values, args: Namespace) -> Changes:
     return changed
 
 
-def _answer_in_environment(row: Field, values: Values, reconfigure: bool) -> Any:
+def _answer_in_environment(row: Field, text: str | ValueError, values: Values, reconfigure: bool) -> Any:
     """The value to store for *row*, or None for what is stored already; ValueError if it is missing or invalid."""
-    text = _variable(row)
+    if isinstance(text, ValueError):
+        raise text
     value = values[row.name]
     answered = _is_answered(row, values)
     if text and (reconfigure or not answered):
@@ -2030,9 +2048,11 @@ Result = tuple[str, str, tuple[str, ...]]  # the title of a trial, what was prov
 
 def _trials(config: AppConfig) -> dict[str, Trial]:
     """How to try every service that *config* uses, by its title."""
-    for text in os.environ.values():  # the URL of a proxy or a provider may hold a password
-        for password in re.findall(r"/[^\s/:@]*:([^\s/@]+)@", text):
-            _mask(password)
+    urls = {provider.url_variable for provider in PROVIDERS}
+    for name, text in os.environ.items():
+        if name in urls or name.lower().endswith("_proxy"):  # it may hold a password
+            for password in re.findall(r"(?:^|/)[^\s/:@]*:([^\s/]\S*)@", text):
+                _mask(password)
     trials: dict[str, Trial] = {
         f"SMTP {config.smtp.host}:{config.smtp.port}": partial(_try_smtp, config.smtp),
         f"IMAP {config.imap.host}:{config.imap.port}": partial(_try_imap, config.imap),
@@ -2057,7 +2077,9 @@ def _results(trials: Mapping[str, Trial], timeout: float) -> Iterator[Result]:
         except Exception as error:
             finished.put((title, "", error.args if isinstance(error, Refused) else (_explain(error),)))
 
-    _tls()  # before the threads: if the program ended while one makes it, OpenSSL would be taken from under it
+    # Before the threads: if the program ended while one makes it, OpenSSL would be taken from under it.
+    with suppress(OSError):  # which each service speaks of
+        _tls()
     deadline = time.monotonic() + timeout
     for title, trial in trials.items():
         Thread(target=attempt, args=(title, trial), daemon=True).start()
@@ -2554,14 +2576,20 @@ def cmd_run(args: Namespace, manager: ConfigManager) -> int:
     environment = dict(os.environ)
     unset = []
     for row in ASKED:
+        if os.environ.get(row.variable):
+            continue
         try:
-            text = _variable(row) or values[row.name].value
+            given = _variable(row)
+            text = _from_text(row, given) if given else values[row.name].value
         except ValueError as error:
-            raise ConfigError(f"{row.variable}: {error}") from None
+            if _is_needed(row, values):
+                raise ConfigError(f"{row.variable}: {error}") from None
+            _log().warning("%s: %s", row.variable, error)
+            continue
         environment.pop(f"{row.variable}_FILE", None)  # or the command would see both
-        if text and not os.environ.get(row.variable):
+        if text:
             environment[row.variable] = os.fsdecode(text.encode())  # UTF-8, whatever the locale
-        elif not text and _is_needed(row, values):
+        elif _is_needed(row, values):
             unset.append(row.variable)
     if unset:
         _log().warning("neither stored nor set: %s", ", ".join(unset))
