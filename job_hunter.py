@@ -1193,11 +1193,9 @@ class ConfigManager:
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that one need be valid."""
-        from copy import copy
-
         value = self.value(self.find(name))
         self.refuse_problems([value])
-        return copy(value.value)
+        return value.value[:] if isinstance(value.value, list) else value.value
 
     def set(self, name: str, value: Any) -> None:
         """Check one value and store it at once; text is taken for a number or a list too.
@@ -2670,6 +2668,9 @@ def _directory(text: str) -> str:
 
 def _parse_arguments(argv: Sequence[str] | None) -> Namespace:
     import argparse
+
+    # Its words are not translated here: to look for translations takes longer than all other parsing.
+    argparse._ = str  # type: ignore[attr-defined]
 
     class Parser(argparse.ArgumentParser):
         title = "job_hunter"
