@@ -1405,8 +1405,9 @@ class RunLog(logging.Handler):
         path = join(self.directory, f"run-{time.strftime('%Y-%m-%d')}.log")
         try:
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
-            if exists(path) and os.path.getsize(path) + len(line) >= LOG_BYTES:
-                self.roll_over(path, len(line))
+            with suppress(FileNotFoundError):  # there is none yet, or others just roll it over
+                if os.path.getsize(path) + len(line) >= LOG_BYTES:
+                    self.roll_over(path, len(line))
             if not exists(path):
                 make_directory(self.directory)
                 self.drop_oldest()
