@@ -39,11 +39,11 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import InitVar, dataclass, field, fields
 from functools import cache, cached_property, partial
 from inspect import cleandoc
-from itertools import count
+from itertools import count, zip_longest
 from math import isfinite
-from os.path import abspath, basename, dirname, exists, expanduser, isfile, join, realpath
+from os.path import abspath, basename, dirname, exists, expanduser, join, realpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import ssl
@@ -406,7 +406,7 @@ class SmtpConfig:
     """The server that sends mail (TLS first on port 465, STARTTLS on others), and its login."""
 
     host: str = setting(check_host, "smtp.gmail.com", label="SMTP server")
-    port: int = setting(check_port, 587)
+    port: int = setting(check_port, 587, label="SMTP port")
     username: str = setting(
         check_email,
         label="Gmail address",
@@ -428,7 +428,7 @@ class ImapConfig:
     """The server that receives mail (TLS from the first byte), and its login."""
 
     host: str = setting(check_host, "imap.gmail.com", label="IMAP server")
-    port: int = setting(check_port, 993)
+    port: int = setting(check_port, 993, label="IMAP port")
     username: str = setting(
         check_email, label="Gmail address (IMAP)", required=True, twin="smtp.username"
     )
@@ -1327,27 +1327,22 @@ LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give 
 class Masks:
     """Every secret that this process has seen, in all forms in which others may print it."""
 
-    def __init__(self) -> None:
-        self.forms: list[str] = []  # the longest first, so that no tail of one is left
+    forms: tuple[str, ...] = ()  # the longest first, so that no tail of one is left
 
     def remember(self, secret: str) -> None:
         """From now on *secret* leaves the program only as asterisks."""
-        if len(secret) < SHORTEST_MASKED or not secret.strip() or secret in self.forms:
+        if len(secret.strip()) < SHORTEST_MASKED or secret in self.forms:
             return
         from base64 import b64encode, urlsafe_b64encode
         from urllib.parse import quote, quote_plus
 
         data = secret.encode("utf-8", "surrogatepass")
-        escaped = (
-            repr(secret),
-            ascii(secret),
-            json.dumps(secret),
-            json.dumps(secret, ensure_ascii=False),
-        )
-        forms = {secret, quote(data), quote(data, safe=""), quote_plus(data), repr(data)[2:-1]}
-        forms |= {b64encode(data).decode(), urlsafe_b64encode(data).decode()}
-        forms |= {form[1:-1] for form in escaped}
-        self.forms = sorted(forms.union(self.forms), key=len, reverse=True)
+        url = (quote(data), quote(data, safe=""), quote_plus(data))
+        written = map(repr, (secret, data, *url, b64encode(data), urlsafe_b64encode(data)))
+        quoted = (*written, json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+        # Without the quotes, and the b before those of bytes.
+        forms = {secret, *self.forms, *(form.removeprefix("b")[1:-1] for form in quoted)}
+        self.forms = tuple(sorted(forms, key=len, reverse=True))
 
     def hide(self, text: str) -> str:
         for form in self.forms:
@@ -1362,75 +1357,66 @@ def masked(value: Any) -> Any:
     """*value* as JSON can hold it, every known secret in its texts masked."""
     if isinstance(value, Mapping):
         return {masked(str(name)): masked(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple)):
         return [masked(part) for part in value]
-    if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
+    if value is None or (isinstance(value, (int, float)) and isfinite(value)):
         return value
-    return MASKS.hide(value if isinstance(value, str) else repr(value))
+    return MASKS.hide(str(value))
 
 
-class JsonLine(logging.Formatter):
-    """A record as one JSON object, masked."""
+ORDINARY = {*vars(logging.makeLogRecord({})), "message", "asctime"}  # what every record has
 
-    ordinary = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+
+class RunLog(logging.Handler):
+    """The log file of the day, which is opened anew for every line: others may write it too."""
+
+    failed = False  # to say so once is enough
+
+    def __init__(self, base: str, level: int) -> None:
+        super().__init__(level)
+        self.base = base
+        self.directory = join(base, SETTINGS["log_dir"].place)
 
     def format(self, record: logging.LogRecord) -> str:
+        """A record as one JSON object, masked."""
         from datetime import datetime
 
-        line: dict[str, Any] = {
+        line = {
             "timestamp": datetime.fromtimestamp(record.created).astimezone().isoformat(),
             "level": record.levelname,
             "logger": masked(record.name),
             "event": masked(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = masked(self.formatException(record.exc_info))
-        if record.stack_info:
-            line["stack"] = masked(record.stack_info)
-        for name in vars(record).keys() - self.ordinary:
-            line[masked(f"{name}_" if name in line else name)] = masked(vars(record)[name])
-        return json.dumps(line, ensure_ascii=False)
-
-
-class RunLog(logging.Handler):
-    """The log file of the day, which is opened anew for every line: others may write it too."""
-
-    def __init__(self, manager: ConfigManager) -> None:
-        super().__init__()
-        self.base = manager.base
-        self.directory = join(manager.base, SETTINGS["log_dir"].place)
-        self.failed = False  # the last time: to say so once is enough
+            line["exception"] = masked(logging.Formatter().formatException(record.exc_info))
+        extra = {name: value for name, value in vars(record).items() if name not in ORDINARY}
+        return json.dumps(line | masked(extra) | line, ensure_ascii=False)
 
     def emit(self, record: logging.LogRecord) -> None:
         path = join(self.directory, f"run-{time.strftime('%Y-%m-%d')}.log")
         try:
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
-            with suppress(FileNotFoundError):  # there is none yet, or others just roll it over
-                if os.path.getsize(path) + len(line) >= LOG_BYTES:
-                    self.roll_over(path, len(line))
             if not exists(path):
                 make_directory(self.directory)
-                self.drop_oldest()
-            with open(path, "ab", opener=open_private) as file:
+                self.drop_oldest(path)
+            # Unbuffered: the line is appended in one piece, and tell() is where it ends.
+            with open(path, "ab", buffering=0, opener=open_private) as file:
                 file.write(line)
-            self.failed = False
+                fills = file.tell() % LOG_BYTES < len(line)
+            if fills:  # the line crossed the limit: of all processes just one wrote it
+                os.rename(path, f"{path}.{time.time_ns()}")
         except Exception as error:
             if not self.failed:
                 tell(f"warning: cannot write the log {path}: {error}")
             self.failed = True
 
-    def roll_over(self, path: str, more: int) -> None:
-        from logging.handlers import RotatingFileHandler
-
-        with suppress(ConfigError), locked(self.base, wait=False):  # or others just do it
-            if os.path.getsize(path) + more >= LOG_BYTES:  # still
-                RotatingFileHandler(path, backupCount=LOG_FILES - 1, delay=True).doRollover()
-
-    def drop_oldest(self) -> None:
-        """Make room for one more, where the logs are ours."""
+    def drop_oldest(self, new: str) -> None:
+        """Make room for a new log, where the logs are ours."""
         if is_inside(self.directory, self.base):
-            for path in sorted(run_logs(self.directory), key=os.path.getmtime)[: 1 - LOG_FILES]:
-                remove(path)
+            with suppress(OSError):  # another process just does the same
+                others = {*run_logs(self.directory)} - {new}
+                for path in sorted(others, key=os.path.getmtime)[: 1 - LOG_FILES]:
+                    os.unlink(path)
 
 
 class TerminalLog(logging.Handler):
@@ -1442,10 +1428,7 @@ class TerminalLog(logging.Handler):
 
 
 def run_logs(directory: str) -> list[str]:
-    """The run logs that are regular files in *directory*."""
-    names = os.listdir(directory) if exists(directory) else []
-    ours = [name for name in names if re.fullmatch(r"run-\d{4}-\d\d-\d\d\.log(\.\d+)?", name)]
-    return [path for path in (join(directory, name) for name in ours) if isfile(path)]
+    return [str(path) for path in Path(directory).glob("run-????-??-??.log*")]
 
 
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
@@ -1464,17 +1447,11 @@ def start_logging(manager: ConfigManager, verbosity: int, file_level: int = logg
     for row in SECRETS:  # of a program that was started by run
         MASKS.remember(trim(os.environ.get(row.variable, "")))
     root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if isinstance(handler, (RunLog, TerminalLog)):
-            root.removeHandler(handler)
-    file, terminal = RunLog(manager), TerminalLog()
-    file.setFormatter(JsonLine())
-    file.setLevel(file_level)
-    terminal.setLevel(logging.WARNING - 10 * verbosity)
     root.setLevel(logging.DEBUG)
-    root.addHandler(file)
-    root.addHandler(terminal)
-    file.directory = dirname(manager.log_path())
+    others = [one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))]
+    file = RunLog(manager.base, file_level)
+    root.handlers = [*others, file, TerminalLog(logging.WARNING - 10 * verbosity)]
+    file.directory = dirname(manager.log_path())  # last, as reading the configuration may log
     with suppress(OSError):  # the first line will say what is wrong
         for path in (file.directory, *run_logs(file.directory)):
             tighten(path, manager.base)
@@ -1496,12 +1473,9 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print on standard output, or on another stream."""
-    stream = stream or sys.stdout
-    if stream is not None:  # None: the program was started with that stream closed
-        lines = (printable(line, stream) for line in MASKS.hide(text).split("\n"))
-        stream.write("\n".join(lines) + "\n")
-        stream.flush()
+    """Print on standard output, or on another stream; nowhere if the program has none."""
+    lines = (printable(line, stream or sys.stdout) for line in MASKS.hide(text).split("\n"))
+    print(*lines, sep="\n", file=stream, flush=True)
 
 
 def tell(text: str) -> None:
@@ -1527,33 +1501,30 @@ def printable(line: str, stream: TextIO | None) -> str:
 
 def script_path() -> str:
     """The path of this file, as the program was started with it if it was."""
-    started = sys.argv[0] if sys.argv else ""
-    return started if isfile(started) and os.path.samefile(started, __file__) else __file__
+    return sys.argv[0] if realpath(sys.argv[0]) == realpath(__file__) else __file__
 
 
 def command(base: str, *words: str) -> str:
     """What runs this program with *words*, pasted into the same shell, for a base directory."""
-    started = sys.argv[0] if sys.argv else ""
-    if basename(started).startswith("job-hunter"):
-        program = ["job-hunter" if shutil.which("job-hunter") else started]
-    else:
-        program = [script_path()]
-        if "UV" not in os.environ:
-            python = sys.orig_argv[0]
-            program.insert(0, python if shutil.which(python) else sys.executable)
-    if "UV" in os.environ:  # set by uv run
-        program = ["uv", "run", *program]
+    program = [sys.orig_argv[0], script_path()]
+    if basename(sys.argv[0]).startswith("job-hunter"):
+        program = ["job-hunter" if shutil.which("job-hunter") else sys.argv[0]]
+    if "UV" in os.environ:  # set by uv run, which chooses the Python
+        program = ["uv", "run", program[-1]]
     if base != base_directory():
         program += ["--base-dir", base]
     return shlex.join([*program, *words])
 
 
 def width(text: str) -> int:
-    """The number of columns that *text* takes on a terminal."""
+    """The number of columns that *text* takes on a terminal: two for some characters, or none."""
     from unicodedata import category, east_asian_width
 
-    wide = sum(east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(category(c) in ("Mn", "Me") for c in text)
+    return sum(1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text)
+
+
+def pad(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
 
 
 def wrapped(text: str, columns: int) -> list[str]:
@@ -1566,46 +1537,18 @@ def wrapped(text: str, columns: int) -> list[str]:
     return pieces
 
 
-def print_table(rows: list[list[str]]) -> None:
-    """Print cells in columns; a value that is too long for the terminal goes on under itself."""
-    rows = [[printable(MASKS.hide(cell), sys.stdout) for cell in row] for row in rows]
-    first, second, third = (max(map(width, column)) for column in zip(*rows, strict=True))
-    if sys.stdout is not None and sys.stdout.isatty():
-        third = min(third, max(10, shutil.get_terminal_size().columns - first - second - 4))
-    rows.insert(1, ["-" * first, "-" * second, "-" * third])
-    for service, status, value in rows:
-        left = [
-            service,
-            " " * (first - width(service)),
-            "  ",
-            status,
-            " " * (second - width(status)),
-        ]
-        for piece in wrapped(value, third):
-            say(f"{''.join(left)}  {piece}".rstrip())
-            left = [" " * (first + second + 2)]
-
-
 def summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str, str]]:
     """The rows of the summary; after setup, *asked* names what was given this time."""
-    rows, wanted = [], needed(values)
+    rows = []
     for value in sorted(values.values(), key=lambda value: value.setting.rank):
-        row, status, shown = value.setting, value.status, str(value.value).replace("\n", ", ")
-        twin = values.get(row.twin)
-        if twin and not row.question and (twin.value, twin.status) == (value.value, status):
-            continue  # IMAP, which says only what SMTP says
-        if not row.label or (row.provider and status == "missing" and row not in wanted):
+        row, status = value.setting, value.status
+        if not row.label or (row.provider and status == "missing" and row not in needed(values)):
             continue
-        if row.secret:
+        if row.twin and not row.question and value.value == values[row.twin].value:
+            continue  # IMAP, which says only what SMTP says
+        shown = "" if value.problem else str(value.value).replace("\n", ", ")
+        if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
-        if row.path[-1] == "host":
-            port = values[f"{row.path[0]}.port"]
-            status = next(
-                s for s in ("invalid", "configured", "default") if s in (status, port.status)
-            )
-            shown = f"{shown}:{port.value}"
-        if status in ("missing", "invalid", "unreadable"):
-            shown = ""
         if status == "configured" and asked is not None and row.name not in asked:
             status = "[already configured]"
         shown = MASKS.hide(shown)
@@ -1616,15 +1559,30 @@ def summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str
 def paths(manager: ConfigManager, values: Values) -> dict[str, str]:
     """What stands below the summary."""
     database = values["db_path"].problem or manager.place("db_path")
-    found = {"configuration": manager.config, "database": database, "log": manager.log_path()}
-    return {name: MASKS.hide(path) for name, path in found.items()}
+    return {
+        "configuration": MASKS.hide(manager.config),
+        "database": MASKS.hide(database),
+        "log": MASKS.hide(manager.log_path()),
+    }
 
 
 def print_summary(
     manager: ConfigManager, values: Values, asked: Iterable[str] | None = None
 ) -> None:
+    """Print the rows in columns, and below them the paths.
+
+    A value that is too long for the terminal goes on under itself.
+    """
     rows = [["Service", "Status", "Value"]]
-    print_table(rows + [[*row.values()][1:] for row in summary(values, asked)])
+    rows += [[*row.values()][1:] for row in summary(values, asked)]
+    rows = [[printable(MASKS.hide(cell), sys.stdout) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
+    widths[2] = max(10, min(widths[2], screen - sum(widths[:2]) - 4))
+    rows.insert(1, ["-" * columns for columns in widths])
+    for row in rows:
+        for cells in zip_longest(*map(wrapped, row, widths), fillvalue=""):
+            say("  ".join(map(pad, cells, widths)).rstrip())
     say("")
     for name, path in paths(manager, values).items():
         say(f"{name.capitalize()}: ".ljust(15) + path)
@@ -2559,31 +2517,22 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
 def agent_and_model(text: str) -> tuple[str, str]:
     agent, _, model = text.partition("=")
     try:
-        if agent not in AGENT_NAMES or not model:
+        if agent not in AGENT_NAMES:
             raise ValueError(f"expected AGENT=MODEL, AGENT one of {', '.join(AGENT_NAMES)}")
         return agent, check_model(model)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}; for example writer={HAIKU}") from None
 
 
-def directory(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected the name of a directory")
-    return text
-
-
 def seconds(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) <= 86_400:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"expected seconds, above 0 and up to a day, found {text!r}")
+    if 0 < float(text) <= 86_400:
+        return float(text)
+    raise ValueError  # of which argparse makes its message
 
 
 def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument(
-        "--base-dir", metavar="DIR", type=directory, help="where everything is kept"
-    )
+    common.add_argument("--base-dir", metavar="DIR", help="where everything is kept")
     common.add_argument("-v", "--verbose", action="count", help="say what is done; -vv in detail")
     options: dict[str, Any] = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
@@ -2592,39 +2541,45 @@ def make_parser() -> argparse.ArgumentParser:
     }
     parser = argparse.ArgumentParser(description=__doc__, **options)
     parser.add_argument("--version", action="version", version=f"job_hunter {__version__}")
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", required=True
-    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
-    def add(run: Callable[[argparse.Namespace, ConfigManager], int], writes: bool = False) -> Any:
-        name = run.__name__.removeprefix("cmd_").replace("_", "-")
+    def add(name: str, run: Callable[..., int], writes: bool = False) -> Any:
         text = cleandoc(run.__doc__ or "")
         sub = commands.add_parser(name, help=text.split("\n")[0], description=text, **options)
         sub.set_defaults(run=run, writes=writes)
         return sub.add_argument
 
-    argument = add(cmd_setup, writes=True)
-    text = f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name"
-    argument("--non-interactive", action="store_true", help=text)
-    argument("--preset", choices=PRESETS, help="set the models of all agents")
-    text = "set the model of one agent, over the preset; may be given several times"
-    model: dict[str, Any] = {"metavar": "AGENT=MODEL", "type": agent_and_model, "default": []}
-    argument("--model", action="append", help=text, **model)
-    text = (
-        "ask again, Enter keeping the present value; or let the variables win over what is stored"
+    argument = add("setup", cmd_setup, writes=True)
+    argument(
+        "--non-interactive",
+        action="store_true",
+        help=f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name",
     )
-    argument("--reconfigure", action="store_true", help=text)
+    argument("--preset", choices=PRESETS, help="set the models of all agents")
+    argument(
+        "--model",
+        metavar="AGENT=MODEL",
+        type=agent_and_model,
+        action="append",
+        default=[],
+        help="set the model of one agent, over the preset; may be given several times",
+    )
+    argument(
+        "--reconfigure",
+        action="store_true",
+        help="ask all again, Enter keeping a value; or let the variables win over what is stored",
+    )
+    add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
     name = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
-    add(cmd_show)("--json", action="store_true", help="print the same as JSON, for programs")
-    add(cmd_get)("name", **name)
-    argument = add(cmd_set, writes=True)
+    add("get", cmd_get)("name", **name)
+    argument = add("set", cmd_set, writes=True)
     argument("name", **name)
-    argument("value", metavar="VALUE", nargs="*", default=[], help="the value, if it is no secret")
-    add(cmd_unset, writes=True)("name", **name)
-    timeout = {"metavar": "SECONDS", "help": "for all of it (default: 15)", "default": 15.0}
-    add(cmd_check)("--timeout", type=seconds, **timeout)
-    add(cmd_run)("words", metavar="COMMAND ...", nargs="...", help=f"it gets {VARIABLES}")
-    add(cmd_rotate_key, writes=True)
+    argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
+    add("unset", cmd_unset, writes=True)("name", **name)
+    text = "for all of it, above 0 and up to a day (default: 15)"
+    add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
+    add("run", cmd_run)("words", metavar="COMMAND ...", nargs="...", help=f"it gets {VARIABLES}")
+    add("rotate-key", cmd_rotate_key, writes=True)
     return parser
 
 
@@ -2635,62 +2590,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal handlers are afterwards as they were.
     """
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level = root.handlers, root.level
+    args = argparse.Namespace(command="job-hunter", base_dir=None, verbose=0)
     try:
-        status = run_command(sys.argv[1:] if argv is None else argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except OSError as error:  # files are spoken of by ConfigError: this is standard output
-        discard(1)
-        if not isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
-            tell(f"[job_hunter] standard output: {error.strerror or error}")
-        return 1
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def run_command(words: Sequence[str]) -> int:
-    """Run one command, and print what is wrong with it; OSError if that is standard output."""
-    name, manager = "job_hunter", None
-    try:
-        parser = make_parser()
-        if not words:
-            parser.print_help(sys.stderr)
-            return 2
-        args = parser.parse_args(words, argparse.Namespace(base_dir=None, verbose=0))
-        name = args.command.capitalize()
-        manager = ConfigManager(args.base_dir)
-        # Reading commands create nothing, but for an unexpected failure.
-        start_logging(manager, args.verbose, logging.DEBUG if args.writes else logging.ERROR)
-        with handling(["SIGTERM", "SIGHUP", "SIGQUIT"], stop):
-            return int(args.run(args, manager))
+        try:
+            parser = make_parser()
+            parser.parse_args(argv, args)
+            if "run" not in args:
+                parser.print_help(sys.stderr)
+                return 2
+            manager = ConfigManager(args.base_dir)
+            # Reading commands create nothing, but for an unexpected failure.
+            start_logging(manager, args.verbose, logging.DEBUG if args.writes else logging.ERROR)
+            # A signal ends it as an exception does, with terminal and files in order.
+            with handling(
+                ["SIGTERM", "SIGHUP", "SIGQUIT"], lambda number, _: sys.exit(128 + number)
+            ):
+                return int(args.run(args, manager))
+        finally:
+            print(end="", flush=True)  # noqa: T201  # here, where it is noticed if nobody takes it
     except SystemExit as error:  # --help, --version, wrong usage, or a signal
         return int(error.code or 0)
     except ConfigError as error:
-        many = len(error.problems) > 1
-        tell(f"[{name}] {len(error.problems)} problems:" if many else f"[{name}] {error}")
-        for problem in error.problems if many else ():
-            tell(f"  {problem}")
-        if error.hint:
-            tell(f"hint: {error.hint}")
-        return error.status
+        problem = error
     except KeyboardInterrupt:
-        tell(f"\n[{name}] interrupted" + f"\nhint: {KEPT}" * (name == "Setup"))
-        return 130
-    except OSError:
-        raise
+        tell("")
+        problem = ConfigError("interrupted")
+        problem.status = 130
+    except OSError as error:  # files are spoken of by ConfigError: this is standard output
+        discard(1)
+        if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
+            return 1
+        problem = ConfigError(f"standard output: {error.strerror or error}")
     except Exception:
-        logger.exception("unexpected failure of %s", name)
-        log = manager.log_path() if manager else "nowhere, as logging has not begun"
-        tell(f"[{name}] Something went wrong. Full error logged to {log}")
-        return 1
-
-
-def stop(number: int, _: object) -> NoReturn:
-    """Let a signal end the program as an exception does, with terminal and files in order."""
-    raise SystemExit(128 + number)
+        logger.exception("unexpected failure of %s", args.command)
+        log = ConfigManager(args.base_dir).log_path()
+        problem = ConfigError(f"Something went wrong. Full error logged to {log}")
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+    tell(f"[{args.command.capitalize()}] " + "\n  ".join(problem.problems))
+    if problem.hint:
+        tell(f"hint: {problem.hint}")
+    return problem.status
 
 
 if __name__ == "__main__":
