@@ -36,12 +36,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import InitVar, dataclass, field, fields
+from copy import copy
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from functools import cache, cached_property, partial
 from inspect import cleandoc
 from itertools import count, zip_longest
 from math import isfinite
-from os.path import abspath, basename, dirname, exists, expanduser, join, realpath
+from os.path import abspath, basename, dirname, exists, expanduser, isdir, isfile, join, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -80,11 +81,10 @@ PRESETS: dict[str, dict[str, str]] = {
     "fully_free": dict.fromkeys(AGENT_NAMES, DEFAULT_MODEL),
     "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU) | {"writer": SONNET, "research": SONNET},
 }
-LLM_MENU = {
-    "fully_free": "fully_free (all Ollama)",
-    "best_quality": "best_quality (Claude Sonnet for Writer+Research, Haiku for rest)",
-    "custom": "custom",
-}
+LLM_MENU = """LLM setup:
+  1. fully_free (all Ollama)
+  2. best_quality (Claude Sonnet for Writer+Research, Haiku for rest)
+  3. custom"""
 
 Directory = str | os.PathLike[str] | None  # a base directory; None stands for the default one
 
@@ -133,7 +133,8 @@ class Provider:
     page: str = ""  # where a key is made; empty if it needs none
     path: str = "/models"  # below the base URL: the list of the models that it offers
     key_header: str = "Authorization: Bearer {}"
-    key_start: str = ""  # how its keys begin
+    key_start: str = ""  # a pattern: how its keys begin
+    key_form: str = "a key"  # the same in words
     bare: tuple[str, ...] = ()  # how models begin that stand without "provider/"
 
 
@@ -146,13 +147,15 @@ PROVIDERS: dict[str, Provider] = {
         path="/v1/models?limit=1000",
         key_header="x-api-key: {}",
         key_start="sk-ant-",
+        key_form="a key that begins with sk-ant-",
         bare=("claude",),
     ),
     "openai": Provider(
         "OpenAI",
         "https://api.openai.com/v1",
         "https://platform.openai.com/api-keys",
-        key_start="sk-",
+        key_start="(?!sk-ant-)sk-",
+        key_form="a key that begins with sk- (sk-ant- is Anthropic's)",
         bare=("gpt", "chatgpt", "o1", "o3", "o4"),
     ),
     "gemini": Provider(
@@ -214,7 +217,7 @@ def check_text(value: object) -> str:
 
 
 def check_lines(value: object) -> str:
-    lines = re.split(r"\r\n|\r|\n", value.replace("\t", " ")) if isinstance(value, str) else [value]
+    lines = value.replace("\t", " ").splitlines() if isinstance(value, str) else [value]
     return "\n".join(map(check_text, lines)).strip()
 
 
@@ -297,6 +300,7 @@ class Setting:
     twin: str = ""  # the setting of the other mail server that is the same for one account
     doubt: Callable[[str], str] | None = None  # a warning about a value that is accepted, or ""
     place: str = ""  # the path below the base directory that "" stands for
+    rank: int = 5  # the order of the questions and of the summary
 
     @property
     def name(self) -> str:
@@ -306,23 +310,15 @@ class Setting:
     def is_model(self) -> bool:
         return self.path[0] == "agents"
 
-    @property
-    def rank(self) -> int:
-        """The order of questions and summary: mail account, models, keys, address, servers."""
-        return (self.required, self.is_model, bool(self.provider), bool(self.question), True).index(
-            True
-        )
-
     def parse(self, text: str) -> Any:
         """The value that a person, a variable or a pipe gives as text; ValueError as of check."""
         value: Any = trim(text)
         if self.secret:
             MASKS.remember(value)
-        if not isinstance(self.default, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                value = re.findall(r"[^\s,]+", value)
+        if isinstance(self.default, int) and re.fullmatch("[0-9]{1,9}", value):
+            value = int(value)
+        elif isinstance(self.default, list):
+            value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
         if self.secret:
             MASKS.remember(value)
@@ -356,31 +352,23 @@ def describe(value: object) -> str:
 def setting(check: Check, default: Any = "", **columns: Any) -> Any:
     """Declare a field of the schema; its metadata is its row of the table of settings."""
     columns["check"] = check
-    factory = partial(copied, default)
+    factory = partial(copy, default)
     return field(default_factory=factory, repr="secret" not in columns, metadata=columns)
-
-
-def copied(value: Any) -> Any:
-    """*value*, a list copied: to change it would change somebody else's."""
-    return value[:] if isinstance(value, list) else value
 
 
 def api_key(provider: str) -> Any:
     """Declare the field that holds the key of a provider."""
     row = PROVIDERS[provider]
     label = f"{row.title} API key"
-    form = f"a key that begins with {row.key_start}" if row.key_start else "a key"
-    form, others = f"{form}, without spaces", ""
-    if row.key_start != "sk-ant-":
-        form, others = f"{form} (sk-ant- is Anthropic's)", "(?!sk-ant-)"
     return setting(
-        matching(f"{others}{row.key_start}[!-~]+", form),
+        matching(rf"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
         label=label,
         question=label,
         variable=f"{provider.upper()}_API_KEY",
         page=row.page,
         secret=True,
         provider=provider,
+        rank=3,
     )
 
 
@@ -391,6 +379,7 @@ app_password = partial(
     secret=True,
     required=True,
     doubt=doubt_app_password,
+    rank=1,
 )
 
 
@@ -398,7 +387,9 @@ app_password = partial(
 class AgentConfig:
     """What one agent needs: its LiteLLM model string."""
 
-    model: str = setting(check_model, DEFAULT_MODEL, label="{} model", question="Model for {}:")
+    model: str = setting(
+        check_model, DEFAULT_MODEL, label="{} model", question="Model for {}:", rank=2
+    )
 
 
 @dataclass
@@ -414,6 +405,7 @@ class SmtpConfig:
         variable="GMAIL_USERNAME",
         required=True,
         twin="imap.username",
+        rank=0,
     )
     password: str = app_password(
         label="Gmail App Password",
@@ -430,7 +422,7 @@ class ImapConfig:
     host: str = setting(check_host, "imap.gmail.com", label="IMAP server")
     port: int = setting(check_port, 993, label="IMAP port")
     username: str = setting(
-        check_email, label="Gmail address (IMAP)", required=True, twin="smtp.username"
+        check_email, label="Gmail address (IMAP)", required=True, twin="smtp.username", rank=0
     )
     password: str = app_password(label="Gmail App Password (IMAP)", twin="smtp.password")
 
@@ -460,6 +452,7 @@ class AppConfig:
         label="Mailing address",
         question="Physical mailing address (required for CAN-SPAM):",
         variable="MAILING_ADDRESS",
+        rank=4,
     )
     anthropic_api_key: str = api_key("anthropic")
     openai_api_key: str = api_key("openai")
@@ -512,18 +505,12 @@ SETTINGS: dict[str, Setting] = {
 }
 ASKED = [row for row in SETTINGS.values() if row.variable]
 SECRETS = [row for row in SETTINGS.values() if row.secret]
-NO_MODELS = [row for row in SETTINGS.values() if not row.is_model]
 VARIABLES = ", ".join(row.variable for row in ASKED)
 
 
 def key_setting(model: str) -> Setting | None:
     """The setting that holds the key for a model, or None if it needs none that is kept here."""
     return SETTINGS.get(f"{provider_of(model)}_api_key")
-
-
-def with_twin(row: Setting) -> list[Setting]:
-    """The settings that one answer fills."""
-    return [row, SETTINGS[row.twin]] if row.twin else [row]
 
 
 @dataclass
@@ -533,7 +520,7 @@ class Value:
     setting: Setting
     value: Any  # checked, a secret in plain text; the default where there is none
     status: str  # configured, default, missing, invalid or unreadable
-    problem: str = ""
+    error: ConfigError | None = None  # of what is invalid or unreadable
 
 
 Values = Mapping[str, Value]  # by the names of the settings
@@ -541,15 +528,20 @@ Values = Mapping[str, Value]  # by the names of the settings
 
 def needed(values: Values) -> set[Setting]:
     """The settings that are required, by themselves or for the model of an agent."""
-    keys = {
-        key_setting(value.value) for name, value in values.items() if name.startswith("agents.")
-    }
+    keys = {key_setting(value.value) for value in values.values() if value.setting.is_model}
     return {row for row in SETTINGS.values() if row.required or row in keys}
 
 
 def is_answered(row: Setting, values: Values) -> bool:
     """Whether a setting, and its twin, have a valid value."""
-    return all(values[other.name].status == "configured" for other in with_twin(row))
+    return all(values[name].status == "configured" for name in (row.name, row.twin or row.name))
+
+
+def refuse(errors: Iterable[ConfigError | None]) -> None:
+    """Raise all errors as one, with what to do about the first; None is none."""
+    found = [error for error in errors if error]
+    if found:
+        raise ConfigError(*dict.fromkeys(map(str, found)), hint=found[0].hint)
 
 
 # =====================================================================================
@@ -563,7 +555,6 @@ NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
 TEMPORARY = ".writing"  # behind the name of a file that is being written
 
-OWN_DIRECTORY = "choose a directory of your own with --base-dir"
 MOVE_AWAY = "move it away, then run the command again"
 WHOSE = "check whom the file and its directory belong to, and their modes"
 SPACE = "free some space on that disk or in your quota, then run the command again"
@@ -572,6 +563,8 @@ WHAT_TO_DO = {
     errno.EDQUOT: SPACE,
     errno.EACCES: WHOSE,
     errno.EPERM: WHOSE,
+    errno.EEXIST: MOVE_AWAY,
+    errno.ENOTDIR: MOVE_AWAY,
     errno.EROFS: "make that file system writable, or choose another base directory with --base-dir",
 }
 
@@ -589,11 +582,9 @@ def os_errors(path: str) -> Iterator[None]:
 def base_directory(base_dir: Directory = None) -> str:
     """The absolute base directory: *base_dir*, else what the variable says, else the default."""
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent")
+    if chosen.startswith("~"):
+        raise ConfigError(f"{chosen}: no such home directory", hint="set HOME, or give --base-dir")
     with os_errors(chosen):  # a relative one, in a working directory that is gone
-        if chosen.startswith("~"):
-            raise ConfigError(
-                f"{chosen}: no such home directory", hint="set HOME, or give --base-dir"
-            )
         return abspath(chosen)
 
 
@@ -609,16 +600,15 @@ def tighten(path: str, base: str) -> None:
     not from a device, a directory that all may use (sticky), or what a link leads to outside.
     """
     path = realpath(path)
-    if sys.platform == "win32" or not is_inside(path, base):
+    if sys.platform == "win32" or not (isfile(path) or isdir(path)) or not is_inside(path, base):
         return
     try:
         found = os.stat(path)
-        kind, mode = stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode)
-        ours = kind in (stat.S_IFREG, stat.S_IFDIR) and found.st_uid == os.geteuid()
-        if ours and mode & 0o077 and not mode & stat.S_ISVTX:
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o077 and not mode & stat.S_ISVTX and found.st_uid == os.geteuid():
             os.chmod(path, mode & 0o700)
             logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
-    except (FileNotFoundError, NotADirectoryError):  # or a log that is dropped just now
+    except FileNotFoundError:  # it is dropped just now
         pass
     except OSError as error:
         logger.warning("%s cannot be closed to other users: %s", path, error.strerror)
@@ -634,36 +624,24 @@ def keep_owner(path: str, like: str) -> None:
 def make_directory(path: str) -> None:
     """Make *path*, and what is missing above it, for this user alone, under any umask."""
     with os_errors(path):
-        if not exists(path):
+        if not isdir(path):
             make_directory(dirname(path))
-            with suppress(FileExistsError):
+            try:
                 os.mkdir(path, 0o700)
                 os.chmod(path, 0o700)
                 keep_owner(path, dirname(path))
-        if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise ConfigError(f"{path}: not a directory", hint=MOVE_AWAY)
-
-
-def make_base_directory(path: str) -> None:
-    """make_directory, but neither one such as /tmp nor another user's may be the base directory."""
-    make_directory(path)
-    with os_errors(path):
-        found = os.stat(path)
-        if found.st_mode & stat.S_ISVTX or path == dirname(path):
-            raise ConfigError(f"{path}: is shared by all users", hint=OWN_DIRECTORY)
-        if sys.platform != "win32" and os.geteuid() not in (0, found.st_uid):
-            raise ConfigError(f"{path}: belongs to another user", hint=OWN_DIRECTORY)
+            except FileExistsError:
+                if not isdir(path):  # or others have made it just now
+                    raise
 
 
 def open_private(path: str, flags: int) -> int:
     """Open for open(): only a regular file; what is created is for this user alone, at once."""
-    found = None
-    with suppress(FileNotFoundError):
-        found = os.stat(path)
-    if found and not stat.S_ISREG(found.st_mode):
+    created = not exists(path)
+    if not created and not isfile(path):
         raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
     descriptor = os.open(path, flags, 0o600)
-    if not found and sys.platform != "win32":
+    if created and sys.platform != "win32":
         os.fchmod(descriptor, 0o600)  # under any umask
         keep_owner(path, dirname(path))
     return descriptor
@@ -681,7 +659,7 @@ def write_file(path: str, content: bytes) -> None:
     path = realpath(path)  # a link stays, what it leads to is replaced
     temporary = path + TEMPORARY
     with os_errors(path):
-        remove(temporary)
+        remove(temporary)  # of a process that was killed
         try:
             with open(temporary, "xb", opener=open_private) as file:
                 file.write(content)
@@ -728,14 +706,11 @@ def locked(base: str, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a base directory; without *wait*, ConfigError if somebody else holds it."""
     path = join(base, LOCK_FILE)
     with os_errors(path):
-        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
-    try:
+        file = open(path, "ab", opener=open_private)  # noqa: SIM115
+    with file:
         with os_errors(path):
-            lock(descriptor, wait)
+            lock(file.fileno(), wait)
         yield
-    finally:
-        with suppress(OSError):  # nothing was written through it
-            os.close(descriptor)
 
 
 # =====================================================================================
@@ -749,9 +724,6 @@ KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2
 
 derived: dict[bytes, Fernet] = {}  # by machine key
 deriving = threading.RLock()  # reentrant, as a signal handler may derive in the middle of it
-if hasattr(os, "register_at_fork"):  # or a fork in the middle would leave it locked in the child
-    release = deriving.release
-    os.register_at_fork(before=deriving.acquire, after_in_parent=release, after_in_child=release)
 
 
 def import_fernet() -> type[Fernet]:
@@ -791,8 +763,9 @@ class Vault:
     def __init__(self, base: str) -> None:
         self.base = base
         self.path = join(base, KEY_FILE)
+        self.next_path = join(base, NEXT_KEY_FILE)
         # In this order, as the next key becomes the machine key: read afterwards, it would be gone.
-        found = {path: read_file(path) for path in (join(base, NEXT_KEY_FILE), self.path)}
+        found = {path: read_file(path) for path in (self.next_path, self.path)}
         self.found = {path: key for path, key in found.items() if key is not None}
 
     @property
@@ -800,11 +773,11 @@ class Vault:
         """The keys that may open a token; ConfigError if one is damaged."""
         for path, key in self.found.items():
             if len(key) != MACHINE_KEY_BYTES:
-                hint = (
-                    f"restore it from a copy; or move it away and run {command(self.base, 'setup')}"
+                again = command(self.base, "setup")
+                raise ConfigError(
+                    f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}",
+                    hint=f"restore it from a copy; or move it away and run {again}",
                 )
-                problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
-                raise ConfigError(problem, hint=hint)
         return list(self.found.values())
 
     def open(self, token: str, keys: list[bytes] | None = None) -> str | None:
@@ -824,10 +797,11 @@ class Vault:
             return f"cannot be decrypted: the machine key {self.path} is missing"
         return f"cannot be decrypted: made with another machine key than {self.path}, or damaged"
 
-    @property
-    def restore_hint(self) -> str:
-        again = command(self.base, "setup")
-        return f"restore {self.path} from a copy, or run {again} to enter the secrets again"
+    def unreadable(self, *places: str, otherwise: str = "") -> ConfigError:
+        """The error of what no key opens."""
+        hint = f"restore {self.path} from a copy, or run {command(self.base, 'setup')} to enter"
+        problems = (f"{place} {self.why_not}" for place in places)
+        return ConfigError(*problems, hint=f"{hint} the secrets again{otherwise}")
 
     def seal(self, plaintext: str) -> str:
         """A token of *plaintext*. The caller holds the lock if there is no machine key yet."""
@@ -848,9 +822,8 @@ class Vault:
 
     def begin_rotation(self) -> None:
         """Store the next key beside the present one; from now on this vault seals with it."""
-        self.replace_key(self.keys[-1])  # where that fails, nothing has changed yet
         next_key = os.urandom(MACHINE_KEY_BYTES)
-        write_file(join(self.base, NEXT_KEY_FILE), next_key)
+        write_file(self.next_path, next_key)
         self.found = {self.path: next_key}
 
     def end_rotation(self, tokens: list[str]) -> None:
@@ -859,14 +832,13 @@ class Vault:
         The *tokens* of the configuration say how: if one needs the next key, that becomes the
         machine key; else the rotation had changed nothing yet, and the next key is dropped.
         """
-        path = join(self.base, NEXT_KEY_FILE)
-        if path in self.found:
+        if self.next_path in self.found:
             next_key = self.keys[0]
             if not tokens or any(self.open(token, [next_key]) is not None for token in tokens):
                 self.replace_key(next_key)
-            del self.found[path]
-            with os_errors(path):
-                os.unlink(path)
+            del self.found[self.next_path]
+            with os_errors(self.next_path):
+                os.unlink(self.next_path)
                 flush_directory(self.base)
 
 
@@ -878,11 +850,11 @@ def get_fernet(base_dir: Directory = None) -> Fernet:
     """
     manager = ConfigManager(base_dir)
     vault = Vault(manager.base)
-    if not vault.keys:
-        with manager.edit() as document:
-            document.refuse_other_key()
-            return document.vault.fernet()
-    return vault.fernet()
+    if vault.keys:
+        return vault.fernet()
+    with manager.edit() as document:
+        document.refuse_other_key()
+        return document.vault.fernet()
 
 
 def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
@@ -891,9 +863,8 @@ def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
     Returns a bare Fernet token, without the mark that it has in config.json. Raises
     ConfigError as get_fernet does.
     """
-    MASKS.remember(plaintext)
-    fernet = get_fernet(base_dir)
-    return fernet.encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
+    get_fernet(base_dir)
+    return Vault(base_directory(base_dir)).seal(plaintext)
 
 
 def decrypt_secret(token: str, base_dir: Directory = None) -> str:
@@ -904,7 +875,7 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
     vault = Vault(base_directory(base_dir))
     plaintext = vault.open(token)
     if plaintext is None:
-        raise ConfigError(vault.why_not, hint=f"restore the machine key as {vault.path}")
+        raise vault.unreadable("the token")
     return plaintext
 
 
@@ -917,6 +888,15 @@ def token_in(stored: object) -> str | None:
     """The token in what is stored of a secret, or None if that is in plain text."""
     text = stored if isinstance(stored, str) else ""
     return text.removeprefix(SECRET_MARK) if text.startswith(SECRET_MARK) else None
+
+
+def sealed_in(node: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every encrypted secret in an object or a list, under names too that are not in the table."""
+    for key, part in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(part, (dict, list)):
+            yield from sealed_in(part, f"{place}{key}.")
+        elif token_in(part) is not None:
+            yield f"{place}{key}", node, key
 
 
 def parse_json(text: str) -> Any:
@@ -942,25 +922,25 @@ class Document:
     """The values of config.json: checked and in plain text outside, sealed and JSON inside."""
 
     def __init__(self, path: str, vault: Vault) -> None:
-        """Read *path*; the document is empty if there is no such file."""
+        """Read *path*; where there is no such file, the document holds all but the models."""
+        self.path = path
         self.vault = vault
-        self.replacing = False  # whether secrets that cannot be read any more may be replaced
-        self.content: dict[str, Any] = {}
+        self.keep_old = False  # whether a copy of the file is kept before it is written
         data = read_file(path)
+        self.is_new = data is None
         try:
-            if data is not None:
-                self.content = parse_json(data.decode("utf-8-sig"))
-            if not isinstance(self.content, dict):
-                raise ValueError(f"expected an object, found {describe(self.content)}")
+            content = {} if data is None else parse_json(data.decode("utf-8-sig"))
+            if not isinstance(content, dict):
+                raise ValueError(f"expected an object, found {describe(content)}")
         except (ValueError, RecursionError) as error:
             hint = f"fix it in an editor; or move it away and run {command(vault.base, 'setup')}"
             raise ConfigError(f"{path}: {error}", hint=hint) from None
+        self.content: dict[str, Any] = content
+        if self.is_new:
+            self.content = {**asdict(AppConfig()), "agents": {}}
 
     def dump(self) -> bytes:
-        try:
-            text = json.dumps(self.content, indent=2, ensure_ascii=False)
-        except RecursionError as error:
-            raise ConfigError(f"the configuration cannot be written: {error}") from None
+        text = json.dumps(self.content, indent=2, ensure_ascii=False)
         # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
@@ -977,40 +957,38 @@ class Document:
         for depth, name in enumerate(row.path[:-1], 1):
             node = node.setdefault(name, {}) if make else node.get(name, {})
             if not isinstance(node, dict):
-                place = ".".join(row.path[:depth])
-                problem = f"{place}: expected an object, found {describe(node)}"
-                raise ConfigError(problem, hint="fix it in an editor")
+                problem = f"{'.'.join(row.path[:depth])}: expected an object, found"
+                hint = f"fix it in an editor: {self.path}"
+                raise ConfigError(f"{problem} {describe(node)}", hint=hint)
         return node
 
     def value(self, row: Setting) -> Value:
         try:
             stored = self.holder(row).get(row.path[-1])
         except ConfigError as error:
-            return Value(row, row.default, "invalid", str(error))
-        if stored is None:
+            return Value(row, row.default, "invalid", error)
+        if stored is None or (isinstance(stored, str) and not trim(stored)):
             return Value(row, row.default, "default" if row.default else "missing")
         token = token_in(stored) if row.secret else None
         text = stored if token is None else self.vault.open(token)
         if text is None:
-            return Value(row, "", "unreadable", f"{row.name}: {self.vault.why_not}")
+            return Value(row, "", "unreadable", self.vault.unreadable(f"{row.name}:"))
         if row.secret:
             MASKS.remember(str(text))
         try:
-            value = row.check(text) if text != "" else row.default and row.check(text)
+            value = row.check(text)
         except ValueError as error:
-            return Value(row, row.default, "invalid", row.problem(error, stored))
-        usual = "missing" if value == "" else "configured" if row.is_model else "default"
-        return Value(row, value, usual if value == row.default else "configured")
+            fix = f"fix it with {command(self.vault.base, 'set', row.name)}, or an editor"
+            problem = ConfigError(row.problem(error, stored), hint=f"{fix}: {self.path}")
+            return Value(row, row.default, "invalid", problem)
+        chosen = row.is_model or value != row.default  # a new file has every other default
+        return Value(row, value, "configured" if chosen else "default")
 
     def values(self) -> dict[str, Value]:
         return {name: self.value(row) for name, row in self.settings().items()}
 
     def put(self, row: Setting, value: Any) -> None:
         """Store a checked value, a secret sealed; the token of one that did not change stays."""
-        if not self.content:  # a new file has every setting but the models, which are for setup
-            self.content["agents"] = {}
-            for other in NO_MODELS:
-                self.holder(other, make=True)[other.path[-1]] = copied(other.default)
         holder, key = self.holder(row, make=True), row.path[-1]
         if row.secret:
             self.refuse_other_key()
@@ -1018,7 +996,20 @@ class Document:
             if value and token is not None and self.vault.open(token) == value:
                 return
             value = value and SECRET_MARK + self.vault.seal(value)
-        holder[key] = copied(value)
+        holder[key] = copy(value)
+
+    def put_for_account(self, row: Setting, value: Any) -> Setting | None:
+        """Store a value, and for the other mail server too unless that has one of its own.
+
+        The setting of the other server, if it had the same value or none and was changed too.
+        """
+        before = self.value(row).value
+        self.put(row, value)
+        twin = SETTINGS.get(row.twin)
+        if not twin or self.value(twin).value not in (before, value, ""):
+            return None
+        self.put(twin, value)
+        return twin
 
     def plain_secrets(self) -> dict[Setting, str]:
         """Every secret that stands in plain text, edited by hand."""
@@ -1030,38 +1021,27 @@ class Document:
                     found[row] = text
         return found
 
-    def sealed(self) -> list[tuple[str, Any, Any, str]]:
-        """Every encrypted secret, of names too that this version does not know.
-
-        Its dotted place, the object or list that holds it, its key there, and the token.
-        Without recursion, which would end at a depth that JSON may have.
-        """
-        found: list[tuple[str, Any, Any, str]] = []
-        nodes: list[tuple[tuple[str, ...], Any]] = [((), self.content)]
-        for path, node in nodes:
-            for key, part in node.items() if isinstance(node, dict) else enumerate(node):
-                place = (*path, str(key))
-                row = SETTINGS.get(".".join(place))
-                token = token_in(part)
-                if isinstance(part, (dict, list)):
-                    nodes.append((place, part))
-                elif token is not None and (row is None or row.secret):
-                    found.append((".".join(place), node, key, token))
-        return found
+    def sealed(self) -> list[tuple[str, Any, Any]]:
+        """Every encrypted secret: its dotted place, what holds it, and its name or index there."""
+        return [*sealed_in(self.content)]
 
     def tokens(self) -> list[str]:
-        return [token for *_, token in self.sealed()]
+        return [token_in(holder[key]) or "" for _, holder, key in self.sealed()]
 
-    def unreadable(self) -> list[str]:
-        """The places of the secrets that no machine key opens."""
-        return [place for place, *_, token in self.sealed() if self.vault.open(token) is None]
+    def unreadable(self) -> list[Setting]:
+        return [row for row in SECRETS if self.value(row).status == "unreadable"]
+
+    def drop_unreadable(self) -> None:
+        """Make room for new secrets in the place of those that no key opens."""
+        for row in self.unreadable():
+            self.holder(row)[row.path[-1]] = ""
+            self.keep_old = True
 
     def refuse_other_key(self) -> None:
         """Where secrets are stored whose key is gone or another one, another must not be used."""
-        tokens = [] if self.replacing else self.tokens()
-        if tokens and all(self.vault.open(token) is None for token in tokens):
-            problem = f"the stored secrets {self.vault.why_not}"
-            raise ConfigError(problem, hint=self.vault.restore_hint)
+        statuses = {self.value(row).status for row in SECRETS}
+        if "unreadable" in statuses and "configured" not in statuses:
+            raise self.vault.unreadable("the stored secrets")
 
 
 # =====================================================================================
@@ -1088,7 +1068,6 @@ class ConfigManager:
         self.base = base_directory(base_dir)
         self.config = join(self.base, CONFIG_FILE)
         self.command = partial(command, self.base)
-        self.backed_up = False  # whether what cannot be read any more has been copied
         self.warned = False  # of secrets in plain text
 
     @property
@@ -1103,7 +1082,7 @@ class ConfigManager:
 
     def ensure_dirs(self) -> None:
         """Make the base directory and those of logs, resumes and venues, for this user alone."""
-        make_base_directory(self.base)
+        make_directory(self.base)
         for name in ("log_dir", "resume_dir", "venues_dir"):
             make_directory(self.place(name))
             tighten(self.place(name), self.base)
@@ -1118,11 +1097,11 @@ class ConfigManager:
         Creates nothing. Raises ConfigError with every problem of the file, each with its place.
         """
         values = self.read().values()
-        self.refuse(values.values())
+        refuse(value.error for value in values.values())
         config = AppConfig()
         for value in values.values():
             part = part_of(config, value.setting)
-            setattr(part, value.setting.path[-1], copied(value.value))
+            setattr(part, value.setting.path[-1], copy(value.value))
         loaded = {name: value.value for name, value in values.items()}
         vars(config)["loaded"] = (realpath(self.base), loaded)
         return config
@@ -1141,32 +1120,33 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        rows = [*map(agent_setting, config.agents), *NO_MODELS]
+        rows = [row for row in SETTINGS.values() if not row.is_model]
+        rows += map(agent_setting, config.agents)
         values: dict[str, Any] = {}
         problems = []
         for row in rows:
             value = getattr(part_of(config, row), row.path[-1])
             try:
-                values[row.name] = copied(value if value == row.default == "" else row.check(value))
+                values[row.name] = "" if value == "" else copy(row.check(value))
             except ValueError as error:
                 problems.append(row.problem(error, value))
         if problems:
             raise ConfigError(*problems)
         base, loaded = vars(config)["loaded"]
         with self.edit() as document:
-            known = loaded if document.content and base == realpath(self.base) else {}
+            known = {} if document.is_new or base != realpath(self.base) else loaded
             for row in rows:
-                if row.name not in known or known[row.name] != values[row.name]:
+                if known.get(row.name) != values[row.name]:
                     document.put(row, values[row.name])
             for name in known.keys() - values.keys():  # only agents can be deleted
-                document.content.get("agents", {}).pop(name.split(".")[1], None)
+                document.content["agents"].pop(name.split(".")[1], None)
         vars(config)["loaded"] = (realpath(self.base), values)
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that need be valid."""
         value = self.read().value(self.find(name))
-        self.refuse([value])
-        return copied(value.value)
+        refuse([value.error])
+        return copy(value.value)
 
     def set(self, name: str, value: Any) -> None:
         """Check one value and store it at once; text is taken for a number or a list too.
@@ -1199,79 +1179,51 @@ class ConfigManager:
         """The row of the table with this name; if there is none, UsageError names the nearest."""
         rows = self.read().settings()
         if name not in rows:
-            import difflib
+            from difflib import get_close_matches
 
             asked, equals, value = name.partition("=")  # which may be a secret
-            near = [other for other in rows if other.startswith(f"{asked}.")]
-            near = near or difflib.get_close_matches(asked, rows, n=1, cutoff=0.5) or [*rows]
-            hint = f"did you mean {', '.join(near)}?"
-            if equals and asked in rows:
-                words = [asked] if rows[asked].secret else [asked, value]
+            nearest = rows[get_close_matches(asked.lower(), rows, n=1, cutoff=0)[0]]
+            hint = f"did you mean {nearest.name}?"
+            if equals:
+                words = [nearest.name] if nearest.secret else [nearest.name, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
             raise UsageError(f"{describe(asked)} is not the name of a setting", hint=hint)
         return rows[name]
 
-    def refuse(self, values: Iterable[Value], missing: Sequence[str] = ()) -> None:
-        """Raise ConfigError with every problem of *values*, and the labels of what is *missing*."""
-        wrong = [value for value in values if value.problem]
-        problems = [*dict.fromkeys(value.problem for value in wrong)]
-        problems += [f"missing: {', '.join(missing)}"] if missing else []
-        if any(value.status == "unreadable" for value in wrong):
-            hint = Vault(self.base).restore_hint
-        elif wrong:
-            name = wrong[0].setting.name
-            fix = f"{self.command('set', name)}, or " if name in wrong[0].problem else ""
-            hint = f"fix it with {fix}an editor: {self.config}"
-        elif missing:
-            hint = f"run {self.command('setup')}"
-        else:
-            return
-        raise ConfigError(*problems, hint=hint)
-
     def read(self) -> Document:
         """The document, and the keys that open it, of one moment: readers take no lock."""
-        vault = Vault(self.base)
         while True:
-            document = Document(self.config, vault)
-            before, vault = vault, Vault(self.base)
-            if before.found == vault.found:  # no rotation went on meanwhile
+            document = Document(self.config, Vault(self.base))
+            if document.vault.found == Vault(self.base).found:  # no rotation went on meanwhile
                 break
         for name in ("", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
             tighten(join(self.base, name), self.base)
-        plain = document.plain_secrets()
+        plain = ", ".join(row.name for row in document.plain_secrets())
         if plain and not self.warned:
             self.warned = True
-            names = ", ".join(row.name for row in plain)
             message = "%s stands in plain text in %s; it is encrypted at the next write"
-            logger.warning(message, names, self.config)
+            logger.warning(message, plain, self.config)
         return document
 
     @contextmanager
-    def edit(self, replacing: bool = False) -> Iterator[Document]:
+    def edit(self) -> Iterator[Document]:
         """Everything is changed here: lock, read, let the caller change, compare, write.
 
-        What stands in plain text is encrypted too. With *replacing*, secrets that cannot be
-        read any more may be replaced: a copy of the old file is kept.
+        Secrets that stand in plain text are encrypted too.
         """
-        make_base_directory(self.base)
+        make_directory(self.base)
         with locked(self.base):
-            with os_errors(self.base):
-                for left in self.base_dir.glob(f"*{TEMPORARY}"):  # by a process that was killed
-                    remove(str(left))
             document = self.read()
             document.vault.end_rotation(document.tokens())
-            document.replacing = replacing
             before = document.dump()
-            lost = replacing and document.unreadable()
+            yield document
             for row, text in document.plain_secrets().items():
                 document.put(row, text)
-            yield document
-            after = document.dump()
-            if after == before:
+            if document.dump() == before:
                 return
-            if lost and not self.backed_up:
+            if document.keep_old:
                 self.back_up()
-            write_file(self.config, after)
+            write_file(self.config, document.dump())
         logger.info("stored the configuration %s", self.config)
 
     def back_up(self) -> None:
@@ -1281,7 +1233,6 @@ class ConfigManager:
             if not exists(path):
                 break
         write_file(path, read_file(self.config) or b"")
-        self.backed_up = True
         logger.warning("the old configuration is kept as %s", path)
 
     def rotate_key(self) -> int:
@@ -1291,21 +1242,20 @@ class ConfigManager:
         becomes the machine key: wherever that stops, one of the two opens every secret.
         """
         document = self.read()
-        if not (document.vault.found or document.sealed() or document.plain_secrets()):
+        if not document.vault.found and not document.tokens():
             hint = f"run this first: {self.command('setup')}"
             raise ConfigError("there is no machine key yet, so nothing to rotate", hint=hint)
         try:
             with self.edit() as document:
-                document.refuse_other_key()
-                vault, unreadable = document.vault, document.unreadable()
-                if unreadable:
-                    hint = f"or remove {', '.join(unreadable)} from {self.config} in an editor"
-                    why = [f"{place}: {vault.why_not}" for place in unreadable]
-                    raise ConfigError(*why, hint=f"{vault.restore_hint}; {hint}")
-                texts = [vault.open(token) or "" for token in document.tokens()]
+                vault, secrets = document.vault, document.sealed()
+                texts = [vault.open(token) for token in document.tokens()]
+                lost = [secrets[index][0] for index, text in enumerate(texts) if text is None]
+                if lost:
+                    otherwise = f"; or remove {', '.join(lost)} from {self.config} in an editor"
+                    raise vault.unreadable(*(f"{place}:" for place in lost), otherwise=otherwise)
                 vault.begin_rotation()
-                for (_, holder, key, _), text in zip(document.sealed(), texts, strict=True):
-                    holder[key] = SECRET_MARK + vault.seal(text)
+                for (_, holder, key), text in zip(secrets, texts, strict=True):
+                    holder[key] = SECRET_MARK + vault.seal(text or "")
         finally:
             with self.edit():
                 pass  # ends the rotation, whether it succeeded or not
@@ -1546,7 +1496,7 @@ def summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str
             continue
         if row.twin and not row.question and value.value == values[row.twin].value:
             continue  # IMAP, which says only what SMTP says
-        shown = "" if value.problem else str(value.value).replace("\n", ", ")
+        shown = "" if value.error else str(value.value).replace("\n", ", ")
         if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
         if status == "configured" and asked is not None and row.name not in asked:
@@ -1558,7 +1508,7 @@ def summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str
 
 def paths(manager: ConfigManager, values: Values) -> dict[str, str]:
     """What stands below the summary."""
-    database = values["db_path"].problem or manager.place("db_path")
+    database = str(values["db_path"].error or manager.get_db_path())
     return {
         "configuration": MASKS.hide(manager.config),
         "database": MASKS.hide(database),
@@ -1606,23 +1556,35 @@ def ask(row: Setting, keep: Any = None) -> Any:
         try:
             text = typed(read_hidden if row.secret else read_visible, prompt.replace("\n", ", "))
             return keep if keep and not text else row.accept(text)
-        except UnicodeDecodeError:
-            tell("  Not accepted: expected text in the encoding of this terminal.")
         except ValueError as error:
             tell(f"  Not accepted: {error}.")
 
 
+def at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+class Suspended(BaseException):
+    """Ctrl-Z, while a question is asked."""
+
+
+def suspend(*_: object) -> None:
+    raise Suspended
+
+
 def typed(read: Callable[[str], str], prompt: str) -> str:
     """What a person types at a prompt, without what surrounds it."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
-        raise ConfigError("there is no terminal to ask questions at", hint=hint)
-    try:
-        with asking(prompt):
-            return trim(read(prompt))
-    except (EOFError, OSError):
-        tell("")
-        raise ConfigError("the input ended before the question was answered", hint=KEPT) from None
+    while True:
+        try:
+            with handling(["SIGTSTP"], suspend):
+                return trim(read(prompt))
+        except Suspended:
+            tell("")
+            os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is in order; after fg, ask again
+        except (EOFError, OSError):
+            tell("")
+            problem = "the input ended before the question was answered"
+            raise ConfigError(problem, hint=KEPT) from None
 
 
 def read_hidden(prompt: str) -> str:
@@ -1663,31 +1625,6 @@ def read_visible(prompt: str) -> str:
 
 
 @contextmanager
-def asking(prompt: str) -> Iterator[None]:
-    """After Ctrl-Z and `fg` the question stands there again, with what was typed visibly."""
-    if sys.platform == "win32":
-        yield
-        return
-    import termios
-
-    usual = termios.tcgetattr(sys.stdin)
-
-    def pause(number: int, _: object) -> None:
-        present = termios.tcgetattr(sys.stdin)
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, usual)  # for the shell
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        signal.signal(number, pause)  # from here on it goes on
-        with suppress(OSError, termios.error):  # the terminal is gone
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, present)
-            line = sys.modules["readline"].get_line_buffer() if "readline" in sys.modules else ""
-            os.write(2, f"{prompt}{line}".encode(sys.stdin.encoding, "replace"))
-
-    with handling(["SIGTSTP"], pause):
-        yield
-
-
-@contextmanager
 def handling(names: Sequence[str], handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
     ours = [number for number in signal.Signals if number.name in names]
@@ -1721,16 +1658,11 @@ def variable_of(row: Setting) -> str:
     if text and file:
         raise ValueError(f"{row.variable}_FILE is set too; unset one of them")
     if file:
-        try:
-            with open(file, "rb") as opened:
-                text = read_limited(opened)
-        except (OSError, ValueError) as error:  # its name is not shown: it may be the secret itself
-            why = getattr(error, "strerror", None) or error
-            raise ValueError(f"cannot use the file of {row.variable}_FILE: {why}") from None
+        # The name of the file is not shown: it may be the secret itself.
+        with os_errors(f"{row.variable}_FILE"), open(file, "rb") as opened:
+            text = read_limited(opened)
         if not text:
             raise ValueError(f"the file of {row.variable}_FILE is empty")
-    if row.secret:
-        MASKS.remember(text)
     return text
 
 
@@ -1750,6 +1682,16 @@ def tell_what_models_need(models: Iterable[str]) -> None:
             tell(f"note: the key of {name} must be in the environment of the agents: {variable}")
 
 
+def check_choice(text: str) -> str:
+    choice = {"1": "fully_free", "2": "best_quality", "3": "custom"}.get(text, text)
+    if choice not in (*PRESETS, "custom"):
+        raise ValueError("expected a number from 1 to 3, or a name")
+    return choice
+
+
+LLM_CHOICE = Setting(("preset",), "", check_choice, question="Choice:")
+
+
 class Setup:
     """Where setup takes what is missing or invalid from: a terminal, or the environment."""
 
@@ -1760,22 +1702,28 @@ class Setup:
         self.greeted = False
 
     def store(self, answers: Mapping[Setting, Any]) -> None:
-        with self.manager.edit(replacing=True) as document:
+        with self.manager.edit() as document:
+            document.drop_unreadable()
             for row, answer in answers.items():
-                document.put(row, answer)
+                document.put_for_account(row, answer)
         self.given.update(answers)
 
     def from_terminal(self) -> None:
         """Ask one question at a time, and store each answer as it is given."""
-        self.store({})  # encrypts at once what was written by hand in plain text
+        if not self.manager.read().unreadable():
+            self.store({})  # encrypts at once what was written by hand in plain text
         questions = sorted(ASKED, key=lambda row: row.rank)
         self.ask_each([row for row in questions if row.required])
         self.ask_for_models()
         self.ask_each([row for row in questions if not row.required])
+        self.store({})  # drops what cannot be read and nobody needs
 
     def greet(self) -> None:
         """Say before the first question what is needed, and what becomes of the answers."""
-        if not self.greeted and sys.stdin is not None and sys.stdin.isatty():
+        if not at_terminal():
+            hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
+            raise ConfigError("there is no terminal to ask questions at", hint=hint)
+        if not self.greeted:
             tell(
                 "You need a Gmail account with 2-Step Verification, and an app password for it.\n"
                 f"Answers are kept in {self.manager.base} at once: Ctrl-C is safe at any time."
@@ -1783,12 +1731,12 @@ class Setup:
         self.greeted = True
 
     def ask_each(self, rows: Iterable[Setting]) -> None:
-        address = self.manager.read().value(SETTINGS["smtp.username"]).value
+        address = self.manager.get("smtp.username")
         for row in rows:
             values = self.manager.read().values()
             wanted = not row.provider or row in needed(values)
             if wanted and (self.args.reconfigure or not is_answered(row, values)):
-                other_account = row.twin and row.secret and values["smtp.username"].value != address
+                other_account = row.secret and row.twin and values["smtp.username"].value != address
                 self.ask_for(row, values, "" if other_account else values[row.name].value)
 
     def ask_for(self, row: Setting, values: Values, keep: Any) -> None:
@@ -1796,96 +1744,66 @@ class Setup:
         self.greet()
         answer = ask(row, keep)
         if answer != keep or not is_answered(row, values):
-            self.store(dict.fromkeys(with_twin(row), answer))
+            self.store({row: answer})
         self.given[row] = answer
 
     def ask_for_models(self) -> None:
+        self.store(models_of(self.args.preset, self.args.model))
         values = self.manager.read().values()
         agents = [agent_setting(agent) for agent in AGENT_NAMES]
-        given = models_of(self.args.preset, self.args.model)
-        unset = [
-            row for row in agents if values[row.name].status != "configured" and row not in given
-        ]
-        if not self.args.preset and (unset or self.args.reconfigure):
-            some = len(unset) < len(agents)
-            choice = self.choose("custom" if some and unset else "" if some else "fully_free")
-            if choice == "custom":
-                for row in agents if self.args.reconfigure else unset:
+        chosen = [row for row in agents if values[row.name].status == "configured"]
+        if chosen != agents or (self.args.reconfigure and not self.args.preset):
+            models = {row: values[row.name].value for row in chosen}
+            present = [name for name in PRESETS if models_of(name) == models]
+            self.greet()
+            tell(LLM_MENU)
+            choice = ask(LLM_CHOICE, (present or ["custom" if chosen else "fully_free"])[0])
+            self.store(models_of(choice, self.args.model))
+            for row in agents if choice == "custom" else ():
+                if self.args.reconfigure or row not in chosen:
                     self.ask_for(row, values, values[row.name].value)
-            elif choice == "":
-                self.given |= {row: values[row.name].value for row in agents}
-            given = models_of(choice, self.args.model)
-        self.store(given)
         tell_what_models_need(model for row, model in self.given.items() if row.is_model)
-
-    def choose(self, default: str) -> str:
-        """The preset, or "custom"; *default* for Enter: if that is "", the models stay."""
-        self.greet()
-        tell("LLM setup:")
-        names = [*LLM_MENU]
-        for number, line in enumerate(LLM_MENU.values(), 1):
-            tell(f"  {number}. {line}")
-        enter = f"{names.index(default) + 1}" if default else "Enter keeps the present models"
-        while True:
-            answer = typed(read_visible, f"Choice [{enter}]: ").lower().rstrip(".")
-            if answer in ("1", "2", "3"):
-                return names[int(answer) - 1]
-            if answer in ("", *names):
-                return answer or default
-            tell(f"  Not accepted: expected a number from 1 to {len(names)}, or a name.")
 
     def from_environment(self) -> None:
         """Store what the variables hold in one step, or say all that is wrong and store nothing."""
-        texts: dict[Setting, str | ValueError] = {}
-        for row in ASKED:  # before the lock is held: a file may take long to read
-            try:
-                texts[row] = variable_of(row)
-            except ValueError as error:
-                texts[row] = error
-        with self.manager.edit(replacing=True) as document:
+        with self.manager.edit() as document:
             free = models_of("fully_free").items()
             models = {row: model for row, model in free if document.value(row).status == "default"}
             models |= models_of(self.args.preset, self.args.model)
             for row, model in models.items():
                 document.put(row, model)
-            values = document.values()
             self.given |= models
-            problems = [
-                one.problem for one in values.values() if one.problem and one.setting.is_model
-            ]
-            for row, text in texts.items():
+            values = document.values()
+            own = [value for value in values.values() if value.setting.is_model]
+            problems = [str(value.error) for value in own if value.error]
+            for row in ASKED:
                 try:
-                    self.take(row, text, values)
-                except ValueError as error:
+                    self.take(row, values)
+                except (ConfigError, ValueError) as error:
                     problems.append(f"{row.variable}: {error}")
             if problems:
                 setup = self.manager.command("setup")
                 hint = f"set them (or NAME_FILE, naming a file), or at a terminal run {setup}"
                 raise ConfigError(*problems, hint=hint)
+            document.drop_unreadable()
             for row, answer in self.given.items():
-                document.put(row, answer)
+                document.put_for_account(row, answer)
         tell_what_models_need(models.values())
         if not self.manager.get("mailing_address"):
             logger.warning(
                 "MAILING_ADDRESS is not set: Physical mailing address (required for CAN-SPAM)"
             )
 
-    def take(self, row: Setting, text: str | ValueError, values: Values) -> None:
+    def take(self, row: Setting, values: Values) -> None:
         """Take a value from its variable, if it is wanted; ValueError if it cannot be used."""
-        if isinstance(text, ValueError):
-            raise text
-        value = values[row.name]
-        if text and (self.args.reconfigure or not is_answered(row, values)):
-            self.given |= dict.fromkeys(with_twin(row), row.accept(text))
-        elif text and re.sub(BLANK, "", text) != re.sub(BLANK, "", value.value):
+        text, value, answered = variable_of(row), values[row.name], is_answered(row, values)
+        if text and (self.args.reconfigure or not answered):
+            self.given[row] = row.accept(text)
+        elif text and row.parse(text) != value.value:
             message = "%s differs from the stored value and is not used; --reconfigure uses it"
             logger.warning(message, row.variable)
-        elif value.status == "configured":  # perhaps only its twin is not
-            self.given |= {
-                twin: value.value for twin in with_twin(row)[1:] if not is_answered(row, values)
-            }
-        elif row in needed(values) or value.status == "invalid":
-            raise ValueError("not set" + f" ({value.status} as stored)" * bool(value.problem))
+        elif value.error or (row in needed(values) and not answered):
+            raise ValueError(value.error or "not set")
 
 
 # =====================================================================================
@@ -2347,24 +2265,18 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     """Ask for what is missing and store it encrypted; then print a summary."""
     import_fernet()  # if the package is missing, that is said before the first question
     manager.ensure_dirs()
-    before = manager.read().values().values()
-    unreadable = [value.setting.label for value in before if value.status == "unreadable"]
-    if unreadable:
-        why = Vault(manager.base).why_not
-        logger.warning("%s cannot be read (%s): needed again", ", ".join(unreadable), why)
+    before = manager.read()
+    lost = ", ".join(row.label for row in before.unreadable())
+    if lost:
+        logger.warning("%s %s; needed again", lost, before.vault.why_not)
     setup = Setup(manager, args)
     if args.non_interactive:
         setup.from_environment()
     else:
         setup.from_terminal()
-    values = manager.read().values()
-    for row in SECRETS:
-        if values[row.name].status == "unreadable":  # or it would have been asked for
-            logger.warning("the %s cannot be read and no model needs it: dropped", row.label)
-            setup.store({row: ""})
-    values = manager.read().values()
-    print_summary(manager, values, {row.name for row in setup.given})
-    manager.refuse(values.values())  # of what is no question
+    after = manager.read().values()
+    print_summary(manager, after, {row.name for row in setup.given})
+    refuse(value.error for value in after.values())  # of what is no question
     tell(f"\nNext: {manager.command('check')}")
     return 0
 
@@ -2382,7 +2294,11 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
     missing = [
         row["service"] for row in rows if row["status"] == "missing" and row["name"] in wanted
     ]
-    manager.refuse(values.values(), missing)
+    errors = [value.error for value in values.values()]
+    if missing:
+        run_setup = f"run {manager.command('setup')}"
+        errors.append(ConfigError(f"missing: {', '.join(missing)}", hint=run_setup))
+    refuse(errors)
     return 0
 
 
@@ -2417,54 +2333,42 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
     text = " ".join(args.value)
     if row.secret and text:
         hint = f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}"
-        raise UsageError(
-            "a secret is not taken from the command line, where others see it", hint=hint
-        )
-    if not args.value and sys.stdin is not None and sys.stdin.isatty():
+        problem = "a secret is not taken from the command line, where others see it"
+        raise UsageError(problem, hint=hint)
+    if not args.value and at_terminal():
         value = ask(row)
     else:
         try:
             if not args.value and sys.stdin is not None:
-                with os_errors("standard input"):
-                    text = read_limited(sys.stdin.buffer)
+                text = read_limited(sys.stdin.buffer)
             value = row.accept(text)
         except ValueError as error:
             raise ConfigError(row.problem(error, text)) from None
-    put_with_twin(manager, row, value)
+    put_for_account(manager, row, value)
     if row.is_model:
         tell_what_models_need([value])
-        key = key_setting(value)
-        if key and manager.read().value(key).status == "missing":
-            tell(f"{value} needs the {key.label}; run {manager.command('set', key.name)}")
     return 0
 
 
-def put_with_twin(manager: ConfigManager, row: Setting, value: Any) -> None:
-    """Store a value, of a mail account for the other server too as long as both have the same."""
+def put_for_account(manager: ConfigManager, row: Setting, value: Any) -> None:
     with manager.edit() as document:
-        before = document.value(row).value
-        document.put(row, value)
-        for twin in with_twin(row)[1:]:
-            if document.value(twin).value in (before, value):
-                document.put(twin, value)
-                tell(f"{twin.name} was the same and has been changed too")
-            else:
-                tell(f"{twin.name} has another value and stays as it is")
+        twin = document.put_for_account(row, value)
+    if twin:
+        tell(f"{twin.name} was the same and has been changed too")
 
 
 def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> int:
     """Put the default of one value back."""
     row = manager.find(args.name)
-    if manager.read().value(row).status not in ("missing", "default"):
-        put_with_twin(manager, row, row.default)
+    put_for_account(manager, row, row.default)
     return 0
 
 
-def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: RET503
     """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
 
-    A variable that is set already wins. The exit status is the command's; 127 if there is no
-    such command, 126 if it cannot be run. Write -- before a command that begins with -.
+    A variable that is set already wins. The exit status is the command's. Write -- before a
+    command that begins with -.
     """
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not words or not words[0]:
@@ -2472,30 +2376,22 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:
         raise UsageError("there is no command to run", hint=f"for example: {example}")
     document = manager.read()
     values = [document.value(row) for row in ASKED]
-    manager.refuse(values)
+    refuse(value.error for value in values)
     environment = dict(os.environ)
     for value in values:
         name = value.setting.variable
         if value.value and not environment.get(name):
             environment[name] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
-            environment.pop(f"{name}_FILE", None)  # setup takes one of the two
     if args.base_dir:
         environment[BASE_DIR_VARIABLE] = manager.base
-    try:
+    with os_errors(words[0]):
         if sys.platform == "win32":
             import subprocess
 
-            with handling(["SIGINT"], lambda *_: None):  # Ctrl-C is for the command alone
-                return subprocess.run(words, env=environment, check=False).returncode
+            return subprocess.run(words, env=environment, check=False).returncode
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and it would too
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(words[0], words, environment)  # noqa: S606
-    except OSError as error:
-        problem = ConfigError(
-            f"{words[0]}: {error.strerror}", hint="check its spelling, PATH and mode"
-        )
-        problem.status = 127 if isinstance(error, FileNotFoundError) else 126
-        raise problem from None
 
 
 def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
