@@ -38,9 +38,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from copy import copy
 from dataclasses import InitVar, asdict, dataclass, field, fields
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from inspect import cleandoc
-from itertools import count, zip_longest
+from itertools import zip_longest
 from math import isfinite
 from os.path import abspath, basename, dirname, exists, expanduser, isdir, isfile, join, realpath
 from pathlib import Path
@@ -125,7 +125,7 @@ class Provider:
     """Who serves a model: a row of the table, by what stands before the `/` of a model string.
 
     What is not said here follows from the name as LiteLLM derives it: the variables of the
-    key and of another base URL (see api_key and Checker.provider_service).
+    key and of another base URL (see api_key and services).
     """
 
     title: str
@@ -221,23 +221,17 @@ def check_lines(value: object) -> str:
     return "\n".join(map(check_text, lines)).strip()
 
 
-def matching(pattern: str, expected: str) -> Check:
-    def check(value: object) -> str:
-        text = check_text(value)
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"expected {expected}")
-        return text
-
-    return check
+def check_form(pattern: str, expected: str, value: object) -> str:
+    text = check_text(value)
+    if not re.fullmatch(pattern, text):
+        raise ValueError(f"expected {expected}")
+    return text
 
 
-def whole_number(low: int, high: int) -> Check:
-    def check(value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        return value
-
-    return check
+def check_number(low: int, high: int, value: object) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"expected a whole number from {low} to {high}")
+    return value
 
 
 def check_names(value: object) -> list[str]:
@@ -270,12 +264,16 @@ def doubt_app_password(text: str) -> str:
     return "an app password from Google has 16 letters; if the login is refused, make a new one"
 
 
-check_email = matching(
-    r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address such as name@gmail.com"
+check_email = partial(
+    check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address such as name@gmail.com"
 )
-check_host = matching(r"[^\s/@:]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}", "a host name, without a port")
-check_port = whole_number(1, 65535)
-check_backoff = matching("exponential|linear|constant", "one of exponential, linear, constant")
+check_host = partial(
+    check_form, r"[^\s/@:]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}", "a host name, without a port"
+)
+check_port = partial(check_number, 1, 65535)
+check_backoff = partial(
+    check_form, "exponential|linear|constant", "one of exponential, linear, constant"
+)
 
 
 # =====================================================================================
@@ -361,7 +359,7 @@ def api_key(provider: str) -> Any:
     row = PROVIDERS[provider]
     label = f"{row.title} API key"
     return setting(
-        matching(rf"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
+        partial(check_form, f"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
         label=label,
         question=label,
         variable=f"{provider.upper()}_API_KEY",
@@ -440,7 +438,7 @@ class AppConfig:
     )
     smtp: SmtpConfig = field(default_factory=SmtpConfig)
     imap: ImapConfig = field(default_factory=ImapConfig)
-    max_retries: int = setting(whole_number(0, 100), 3)
+    max_retries: int = setting(partial(check_number, 0, 100), 3)
     backoff_strategy: str = setting(check_backoff, "exponential")
     llm_fallback_chain: list[str] = setting(check_names, ["claude", "openai", "ollama"])
     db_path: str = setting(check_text, place="outreach.db")
@@ -1227,11 +1225,9 @@ class ConfigManager:
         logger.info("stored the configuration %s", self.config)
 
     def back_up(self) -> None:
-        for later in count(time.time()):  # one a second
-            moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(later))
-            path = f"{self.config}.{moment}.bak"
-            if not exists(path):
-                break
+        path = ""
+        while not path or exists(path):  # one a second
+            path = f"{self.config}.{time.strftime('%Y%m%d-%H%M%S')}.bak"
         write_file(path, read_file(self.config) or b"")
         logger.warning("the old configuration is kept as %s", path)
 
@@ -1544,24 +1540,7 @@ def print_summary(
 
 LONGEST_INPUT = 65_536  # bytes: more than any value has
 KEPT = "what was answered is kept; the next setup goes on from there"
-
-
-def ask(row: Setting, keep: Any = None) -> Any:
-    """One answer of a person, checked. Enter gives *keep*, unless that is empty."""
-    prompt = f"{row.question or f'{row.label or row.name}:'} " + f"[{keep}] " * bool(keep)
-    if row.secret:
-        prompt = f"{row.label} (hidden{'; Enter keeps the present one' if keep else ''}): "
-        tell(f"Get one at {row.page}")
-    while True:
-        try:
-            text = typed(read_hidden if row.secret else read_visible, prompt.replace("\n", ", "))
-            return keep if keep and not text else row.accept(text)
-        except ValueError as error:
-            tell(f"  Not accepted: {error}.")
-
-
-def at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
+KEEPS = "; Enter keeps the present one"
 
 
 class Suspended(BaseException):
@@ -1572,12 +1551,20 @@ def suspend(*_: object) -> None:
     raise Suspended
 
 
-def typed(read: Callable[[str], str], prompt: str) -> str:
-    """What a person types at a prompt, without what surrounds it."""
+def ask(row: Setting, keep: Any = None) -> Any:
+    """One answer of a person, checked. Enter gives *keep*, unless that is empty."""
+    read, prompt = read_visible, f"{row.question or f'{row.label or row.name}:'} "
+    prompt += f"[{keep}] ".replace("\n", ", ") if keep else ""
+    if row.secret:
+        read, prompt = read_hidden, f"{row.label} (hidden{KEEPS if keep else ''}): "
+        tell(f"Get one at {row.page}")
     while True:
         try:
             with handling(["SIGTSTP"], suspend):
-                return trim(read(prompt))
+                text = trim(read(prompt))
+            return keep if keep and not text else row.accept(text)
+        except ValueError as error:
+            tell(f"  Not accepted: {error}.")
         except Suspended:
             tell("")
             os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is in order; after fg, ask again
@@ -1585,6 +1572,10 @@ def typed(read: Callable[[str], str], prompt: str) -> str:
             tell("")
             problem = "the input ended before the question was answered"
             raise ConfigError(problem, hint=KEPT) from None
+
+
+def at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def read_hidden(prompt: str) -> str:
@@ -1627,13 +1618,12 @@ def read_visible(prompt: str) -> str:
 @contextmanager
 def handling(names: Sequence[str], handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
-    ours = [number for number in signal.Signals if number.name in names]
+    there = threading.current_thread() is threading.main_thread()
+    ours = [number for number in signal.Signals if there and number.name in names]
     ours = [number for number in ours if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        ours = []
+    for number in ours:
+        signal.signal(number, handler)
     try:
-        for number in ours:
-            signal.signal(number, handler)
         yield
     finally:
         for number in ours:
@@ -1810,204 +1800,170 @@ class Setup:
 # check: whether the credentials work
 # =====================================================================================
 
-LONGEST_TALK = 1_000_000  # bytes that a mail server may say
-LONGEST_PAGE = 8_000_000  # bytes of a list of models
+LONGEST_ANSWER = 8_000_000  # bytes: a page of models, or all that a mail server says
 MOST_PAGES = 20
+BASE_URL = r"https?://([^\s/@:]+|\[[^\s/@]+\])(:\d+)?(/[^\s@]*)?"  # without user and password
+THIS_MACHINE = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:|/|$)"
+#: What a provider says of a request that it refuses, wherever in its JSON.
+REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
+
+UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or check {fix}"
+UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
+#: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR:
+#: what was said". ERROR are the classes of the exception, and the one behind it, of which smtplib
+#: and urllib say less. {said} is what was said, {quote} no more than its beginning, as others may
+#: say much; the other {words} are attributes of the service.
+ADVICE = {
+    # What check itself finds
+    ": needs the ": "{said}; run {program} setup",
+    ": cannot use SSL_CERT_FILE": "{said}; name a file of certificates (PEM)",
+    ": offers no login with a password": "{said}, so none was sent; check {fix}",
+    ": has no usable address": "{said}; set {fix} to one such as {row.url}, without user and"
+    " password",
+    ": would get the key over plain http": "{said}, for others to read, so it was not sent; set"
+    " {fix} to an address with https",
+    ": did not answer with a list": "{said}; try again later, or check {fix}",
+    r"\.Refused'": "{said}",
+    # Answers of providers; Ollama has no key
+    "^(?!Ollama ).*: HTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
+    " {row.page}, then run {program} set {name}_api_key",
+    "^(?!Ollama ).*: HTTP 402": "wants to be paid ({quote}); see {row.page}",
+    "^(?!Ollama ).*: HTTP 403": "forbids this ({quote}); check what the key may do at {row.page}",
+    ": HTTP 3": "{quote}, where no key was sent; check {fix}",
+    ": HTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
+    ": HTTP 429": "gets too many requests ({quote}); wait a minute and try again",
+    ": HTTP 5": "is out of order ({quote}); try again later",
+    ": HTTP": "has no list of models there ({quote}); check {fix}",
+    # The network, where a provider may be behind a proxy
+    "^SMTP .*TimeoutError": "did not answer in time; check {fix} (465: TLS from the first byte,"
+    " other ports: STARTTLS), or give it longer with --timeout",
+    "TimeoutError": "did not answer in time; check {fix}, or give it longer with --timeout",
+    "://.*(gaierror|UnicodeError.*idna)": "cannot be found, it or its proxy; check the network,"
+    " {fix} and the proxy variables",
+    "gaierror|UnicodeError.*idna": "cannot be found, no such host; check the network, and {fix}",
+    "^Ollama .*ConnectionRefusedError": "is not running; start it with: ollama serve, or"
+    " check {fix}",
+    "://.*ConnectionRefusedError": "is not there, it or its proxy, nothing listens at that address;"
+    " check {fix} and the proxy variables",
+    "ConnectionRefusedError": "is not there, nothing listens at that address; check {fix}",
+    "Tunnel connection failed": "cannot be reached ({quote}); check the proxy variables",
+    "Connection(Reset|Aborted)?Error|BrokenPipeError|SMTPServerDisconnected|SSLEOFError"
+    "|socket error: EOF": "hung up in the middle; try again later, or check {fix}",
+    "certificate has expired": "has a certificate that has expired; tell who runs the server, or"
+    " check the clock of this machine",
+    "certificate is not yet": "has a certificate that is not valid yet; check the clock here",
+    "mismatch, certificate": "has a certificate that is for another host; check {fix}",
+    "SSLCertVerificationError": "has a certificate that is from an unknown authority; if you trust"
+    " it, name its file in SSL_CERT_FILE",
+    "SSLError": "does not speak TLS ({quote}); check {fix}",
+    # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
+    r"IMAP4\.abort|IMAP4\.error.*: (\* |no CAPABILITY|server not IMAP4|command"
+    r"|\w+ command error)": UNEXPECTED_ANSWER,
+    "not enabled for IMAP": "refused the login ({quote}); switch IMAP on in the account's settings",
+    r"\[OVERQUOTA\]": "refused the login ({quote}); make room in the mailbox",
+    # RFC 5530
+    r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|SMTPAuthenticationError.*: 4": "refused the login"
+    " ({quote}); try again later",
+    r"\[(EXPIRED|AUTHORIZATIONFAILED|PRIVACYREQUIRED|CONTACTADMIN)\]|SMTPAuthenticationError.*(: 5"
+    r"(?!3[45])|disabled)": "refused the login ({quote}); ask who runs the server",
+    r"(?i)^\w+ (\S+\.)?(gmail|googlemail|google)\.com:.*"
+    r"(SMTPAuthenticationError|IMAP4\.error)": "refused the name {login.username} or its app"
+    " password ({quote}); switch 2-Step Verification on, make one at"
+    f" {SETTINGS['smtp.password'].page}, then run {{program}} set {{name}}.password",
+    r"SMTPAuthenticationError|IMAP4\.error": "refused the name {login.username} or its app password"
+    " ({quote}); correct them with {program} set {name}.username or {program} set {name}.password",
+    "UnicodeEncodeError.*: ascii": "takes only ASCII as the name and the password; correct them"
+    " with {program} set {name}.username or {program} set {name}.password",
+    # What is left
+    "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
+    "SMTPException": "cannot log in safely ({quote}); check {fix}",
+    "OSError": "cannot be reached ({quote}); check the network, and {fix}",
+    "": UNEXPECTED,
+}
 
 
 class Refused(Exception):  # noqa: N818  # it speaks of a service, not of this program
-    """A service does not do what is needed: what happened, and what to do, with {words} in it."""
+    """A service cannot be used, or does not offer what is needed."""
 
-    def __init__(self, what: str, **words: str) -> None:
-        super().__init__(what)
-        self.words = words
+
+def one_line(*said: object) -> str:
+    """What others say as one line, masked."""
+    texts = (
+        part.decode("utf-8", "replace") if isinstance(part, bytes) else f"{part}" for part in said
+    )
+    return " ".join(MASKS.hide(" ".join(texts)).split())
+
+
+def limited(server: Any, line: bytes) -> bytes:
+    """A line of a mail server, whose lines must come to an end some time."""
+    server.talk = getattr(server, "talk", 0) + len(line)
+    if server.talk > LONGEST_ANSWER:
+        raise OverflowError("it does not end")
+    return line
+
+
+def tls_context() -> ssl.SSLContext:
+    """What verifies servers, by the certificates of the system or those in SSL_CERT_FILE."""
+    import ssl
+
+    context = ssl.create_default_context()
+    file = os.environ.get("SSL_CERT_FILE")
+    if file:
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:
+            raise Refused(f"cannot use SSL_CERT_FILE={file} ({one_line(*error.args)})") from None
+    return context
 
 
 @dataclass
 class Service:
     """What check tries: a line of its output."""
 
+    name: str  # as settings begin with it
     title: str
     address: str
-    attempt: Callable[[Service], str]  # gives what was proved, or raises
-    words: dict[str, str]  # of what to do; {fix} is what changes the address
+    fix: str  # what changes the address
+    program: str  # what a command that is to be run begins with
+    tls: Callable[[], ssl.SSLContext]
+    timeout: float
+
+    def attempt(self) -> str:
+        """Give what was proved, or raise."""
+        raise NotImplementedError
+
+    def why(self, error: BaseException) -> str:
+        """What went wrong, and what to do about it."""
+        said = one_line(*error.args)
+        text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}: {said}"
+        row = next(row for pattern, row in ADVICE.items() if re.search(pattern, text))
+        if row == UNEXPECTED:
+            logger.error("unexpected failure of a check", exc_info=error)
+        return row.format(said=said, quote=said[:150], **vars(self))
 
 
-LATER = "hung up in the middle; try again later, or check {fix}"
-#: What goes wrong between here and a service, by the name of the exception (error is imaplib's).
-FAILURES = {
-    "TimeoutError": "did not answer in time; check {fix}, or give it longer with --timeout",
-    "SSLCertVerificationError": "has a certificate that {certificate}",
-    "SSLEOFError": LATER,
-    "SSLZeroReturnError": LATER,
-    "SSLError": "does not speak TLS ({said}); check {fix}",
-    "gaierror": "cannot be found, there is no such host; check the network and {fix}",
-    "ConnectionRefusedError": "is not there, nothing listens at that address; check {fix}",
-    "SMTPServerDisconnected": LATER,
-    "ConnectionError": LATER,
-    "EOFError": LATER,
-    "IncompleteRead": LATER,
-    "SMTPResponseException": "answered {said}; try again later, or check {fix}",
-    "SMTPException": "cannot log in safely: {said}; check {fix}",
-    "error": "answered as no {title} server does ({said}); try again later, or check {fix}",
-    "HTTPException": "answered as no HTTP server does; check {fix} and the proxy variables",
-    "OSError": "cannot be reached ({said}); check the network and {fix}",
-    "Exception": "could not be tried ({said}); the log has the whole error",
-}
-#: What is wrong with a certificate, by the codes of OpenSSL (X509_V_ERR_…).
-CERTIFICATES = {
-    9: "is not valid yet; check the clock of this machine",
-    10: "has expired; tell who runs the server, or check the clock of this machine",
-    62: "is for another host; check {fix}",
-    64: "is for another host; check {fix}",
-}
-UNKNOWN_AUTHORITY = "is from an unknown authority; if you trust it, name its file in SSL_CERT_FILE"
-#: What a mail server says that refuses a login for another reason than the password.
-LOGIN_REPLIES = {
-    "not enabled for IMAP": "switch IMAP on in the settings of the account",
-    r"\[OVERQUOTA\]": "make room in the mailbox",
-    # RFC 5530
-    r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|^4\d\d ": "try again later",
-    r"\[(EXPIRED|AUTHORIZATIONFAILED|PRIVACYREQUIRED|CONTACTADMIN)\]": "ask who runs the server",
-    r"^5(?!3[45])\d\d |disabled": "ask who runs the server",
-}
-OTHER_LOGIN = "correct them with {set_username} or {set_password}"
-GOOGLE_LOGIN = "switch 2-Step Verification on, make one at {page}, then run {set_password}"
-#: What an HTTP status means.
-REDIRECTED = "redirects to {target}{said}, where the key was not sent; check {fix}"
-STATUSES = {
-    **dict.fromkeys((301, 302, 303, 307, 308), REDIRECTED),
-    401: "refused the key{said}; make a new one at {page}, then run {set_key}",
-    402: "wants to be paid{said}; see {page}",
-    403: "forbids this{said}; check what the key may do at {page}",
-    407: "is behind a proxy that wants a login{said}; check the proxy variables",
-    429: "gets too many requests{said}; wait a minute and try again",
-    **dict.fromkeys(range(500, 600), "is out of order{said}; try again later"),
-}
+@dataclass
+class MailServer(Service):
+    login: SmtpConfig | ImapConfig
+
+    def attempt(self) -> str:
+        login = self.login
+        MASKS.remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
+        if not (login.username and login.password):
+            raise Refused("needs the Gmail address and the Gmail App Password")
+        self.log_in()
+        return f"logged in as {login.username}"
+
+    def log_in(self) -> None:
+        raise NotImplementedError
 
 
-def one_line(said: object) -> str:
-    """What somebody else says as one short line, masked before it is cut."""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    text = " ".join(MASKS.hide(text.removeprefix("b'").removesuffix("'")).split())
-    return text if len(text) <= 150 else f"{text[:150]}…"
-
-
-def failure(error: BaseException) -> Refused:
-    """What went wrong between here and a service."""
-    cause = getattr(error, "reason", None)  # urllib wraps what happens while it connects
-    error = cause if isinstance(cause, BaseException) else error
-    if isinstance(error.__context__, TimeoutError):  # smtplib calls that disconnected
-        error = error.__context__
-    names = [cls.__name__ for cls in type(error).__mro__]
-    kind = next(name for name in names if name in FAILURES)
-    if "EOF" in str(error):  # as imaplib says it
-        kind = "EOFError"
-    if getattr(error, "smtp_code", 0) < 0:
-        kind = "error"
-    if kind == "Exception":
-        logger.error("unexpected failure of a check", exc_info=error)
-    certificate = CERTIFICATES.get(getattr(error, "verify_code", 0), UNKNOWN_AUTHORITY)
-    what = FAILURES[kind].replace("{certificate}", certificate)
-    return Refused(what, said=" ".join(map(one_line, error.args)) or names[0])
-
-
-def limited(line: bytes, server: Any) -> bytes:
-    """A line of a mail server, which must come to an end some time."""
-    server.talk = getattr(server, "talk", 0) + len(line)
-    if server.talk > LONGEST_TALK:
-        raise Refused("talks without end, as no mail server does; check {fix}")
-    return line
-
-
-class Checker:
-    """One run of check: the services that a configuration uses."""
-
-    def __init__(self, manager: ConfigManager, timeout: float) -> None:
-        self.command = manager.command
-        self.config = manager.load()
-        self.timeout = timeout
-        self.skipped: list[str] = []  # the models of providers that are not known
-
-    def services(self) -> Iterator[Service]:
-        attempts = {"smtp": self.try_smtp, "imap": self.try_imap}
-        for section, attempt in attempts.items():
-            login = getattr(self.config, section)
-            words = {f"set_{key}": self.command("set", f"{section}.{key}") for key in vars(login)}
-            words["fix"] = f"{words['set_host']}, or {section}.port"
-            if section == "smtp":
-                words["fix"] += " (465: TLS from the first byte, others: STARTTLS)"
-            words |= {"user": login.username, "page": SETTINGS["smtp.password"].page}
-            yield Service(section.upper(), f"{login.host}:{login.port}", attempt, words)
-        used: dict[str, dict[str, list[str]]] = {}  # the agents, by provider and model
-        for agent, one in self.config.agents.items():
-            name = provider_of(one.model).removesuffix("_chat")
-            used.setdefault(name, {}).setdefault(one.model, []).append(agent)
-        for name, models in used.items():
-            row = PROVIDERS.get(name)
-            if row:
-                variables = [f"{name.upper()}_{end}" for end in ("API_BASE", "BASE_URL", "HOST")]
-                fix = next((v for v in variables if os.environ.get(v, "").strip()), variables[0])
-                words = {"fix": fix, "page": row.page, "example": row.url, "by": f" ({fix})"}
-                words["set_key"] = self.command("set", f"{name}_api_key")
-                url = (os.environ.get(fix, "").strip() or row.url).rstrip("/")
-                yield Service(row.title, url, partial(self.try_provider, name, models), words)
-            else:
-                self.skipped += models
-
-    def results(self) -> Iterator[tuple[Service, bool, str]]:
-        """Try all at once; give what came of each as it finishes, and last what did not in time."""
-        import queue
-
-        finished: queue.SimpleQueue[tuple[Service, bool, str]] = queue.SimpleQueue()
-
-        def attempt(service: Service, timed_out: bool = False) -> None:
-            try:
-                if timed_out:
-                    raise TimeoutError
-                finished.put((service, True, service.attempt(service)))
-            except Exception as error:
-                refused = error if isinstance(error, Refused) else failure(error)
-                words = service.words | refused.words | {"title": service.title}
-                finished.put((service, False, str(refused).format(**words)))
-
-        with suppress(
-            Refused
-        ):  # before the threads: OpenSSL must not be unloaded while one makes it
-            _ = self.tls
-        waiting = {service.title: service for service in self.services()}
-        for service in waiting.values():
-            threading.Thread(target=attempt, args=[service], daemon=True).start()
-        deadline = time.monotonic() + self.timeout
-        while waiting:
-            try:
-                result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                attempt(next(iter(waiting.values())), timed_out=True)
-                continue
-            if waiting.pop(result[0].title, None):
-                yield result
-
-    @cached_property  # to read the trusted certificates takes long, and once is enough
-    def tls(self) -> ssl.SSLContext:
-        import ssl
-
-        context = ssl.create_default_context()
-        file = os.environ.get("SSL_CERT_FILE")
-        if file:
-            try:
-                context.load_verify_locations(file)
-            except OSError as error:
-                what = "cannot use SSL_CERT_FILE={file} ({said}); name a file of certificates (PEM)"
-                raise Refused(what, file=file, said=one_line(error)) from None
-        return context
-
-    def try_smtp(self, _: Service) -> str:
+class Smtp(MailServer):
+    def log_in(self) -> None:
         import smtplib
 
-        smtp = self.config.smtp
-        self.need_login(smtp)
-        tls_first = smtp.port == 465
+        login = self.login
+        tls_first = login.port == 465
 
         class Server(smtplib.SMTP_SSL if tls_first else smtplib.SMTP):  # type: ignore[misc]
             def getreply(self) -> Any:
@@ -2015,217 +1971,175 @@ class Checker:
                 if not self.file:
                     self.file = self.sock.makefile("rb")
                     read = self.file.readline
-                    self.file.readline = lambda size: limited(read(size), self)
+                    self.file.readline = lambda size: limited(self, read(size))
                 return super().getreply()
 
-        options = {"context": self.tls} if tls_first else {}
-        server = Server(smtp.host, smtp.port, "[127.0.0.1]", timeout=self.timeout, **options)
+        options = {"context": self.tls()} if tls_first else {}
+        # With an address it need not look up the name of this machine.
+        server = Server(login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options)
         try:
             if not tls_first:
-                server.starttls(context=self.tls)
+                server.starttls(context=self.tls())
             server.ehlo_or_helo_if_needed()
             if "PLAIN" in server.esmtp_features.get("auth", ""):  # or a refused one is tried again
                 server.esmtp_features["auth"] = "PLAIN"
-            server.login(smtp.username, smtp.password)
-            server.putcmd("QUIT")  # whatever it answers, it has been proved
-        except smtplib.SMTPAuthenticationError as error:
-            said = f"{error.smtp_code} {one_line(error.smtp_error)}"
-            raise self.login_refused(smtp, said) from None
+            server.login(login.username, login.password)
         finally:
             server.close()
-        return f"logged in as {smtp.username}"
 
-    def try_imap(self, _: Service) -> str:
+
+class Imap(MailServer):
+    def log_in(self) -> None:
         import imaplib
-
-        imap = self.config.imap
-        self.need_login(imap)
 
         class Server(imaplib.IMAP4_SSL):
             def readline(self) -> bytes:
-                return limited(super().readline(), self)
+                return limited(self, super().readline())
 
-            def read(self, size: int) -> bytes:
-                return limited(super().read(min(size, LONGEST_TALK)), self)
+        login = self.login
+        server = Server(login.host, login.port, ssl_context=self.tls(), timeout=self.timeout)
+        with server.socket():
+            offered = one_line(*server.capabilities)
+            if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
+                raise Refused(f"offers no login with a password ({offered})")
+            server.login(login.username, login.password)
 
-        server = Server(imap.host, imap.port, ssl_context=self.tls, timeout=self.timeout)
-        offered = " ".join(server.capabilities)
-        try:
-            if "AUTH=PLAIN" in offered:
-                login = f"\0{imap.username}\0{imap.password}".encode()
-                server.authenticate("PLAIN", lambda _: login)
-            elif "LOGINDISABLED" in offered or "OAUTH" in offered:
-                what = "offers no login that this program knows ({said}), so none was sent"
-                raise Refused(f"{what}; check {{fix}}", said=offered)
-            else:
-                server.login(imap.username, imap.password)
-        except imaplib.IMAP4.error as error:
-            said = one_line(error)
-            if isinstance(error, imaplib.IMAP4.abort) or re.search(
-                "command error|illegal in", said
-            ):
-                raise  # no NO to the login, which alone speaks of the password
-            raise self.login_refused(imap, said) from None
-        finally:
-            with suppress(OSError):
-                server.shutdown()
-        return f"logged in as {imap.username}"
 
-    def need_login(self, login: SmtpConfig | ImapConfig) -> None:
-        MASKS.remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
-        for key in ("username", "password"):
-            value = getattr(login, key)
-            if not value or not value.isascii():
-                need = "takes only ASCII as the" if value else "needs the"
-                raise Refused(f"{need} {SETTINGS[f'smtp.{key}'].label}; run {{set_{key}}}")
+@dataclass
+class Models(Service):
+    """A provider, which is asked for the models that it offers."""
 
-    def login_refused(self, login: SmtpConfig | ImapConfig, said: str) -> Refused:
-        for pattern, what_to_do in LOGIN_REPLIES.items():
-            if re.search(pattern, said):
-                return Refused(f"does not let {{user}} in ({{said}}); {what_to_do}", said=said)
-        google = re.search(r"(^|\.)(gmail|googlemail|google)\.com$", login.host.lower())
-        what = "refused the name {user} or its app password ({said}); "
-        return Refused(what + (GOOGLE_LOGIN if google else OTHER_LOGIN), said=said)
+    row: Provider
+    key: str
+    used: dict[str, list[str]]  # by model: the agents that use it
 
-    def try_provider(self, name: str, models: Mapping[str, list[str]], service: Service) -> str:
-        """Ask for the list of models and look for *models*, each with the agents that use it."""
-        row = PROVIDERS[name]
-        key = getattr(self.config, f"{name}_api_key", "")
-        url = base_url(service.address, row.url)
-        if row.page and not key:
-            raise Refused("needs the {title} API key; run {set_key}")
-        if not url:
-            what = "has no usable address; set {fix} to one such as {example}"
-            raise Refused(f"{what}, without user and password")
-        if key and url.startswith("http:") and not is_this_machine(url):
-            what = "would get the key over plain http, for others to read, so it was not sent"
-            raise Refused(f"{what}; set {{fix}} to an address with https")
-        offered: list[str] = []
-        page = url + row.path
-        for _ in range(MOST_PAGES):
-            answer = self.fetch(row, page, key)
-            try:
-                items = answer["models"] if row is OLLAMA else answer["data"]
-                offered += [str(item.get("id") or item["name"]) for item in items]
-                last = str(answer["last_id"]) if answer.get("has_more") else ""
-            except (TypeError, KeyError, AttributeError):
-                raise Refused("did not answer with a list of models; check {fix}") from None
-            before, page = page, f"{url}{row.path}&after_id={last}"
-            if not last or page == before:
-                break
-        offered = [one.removeprefix("models/").removesuffix(":latest") for one in offered]
-        problems = []
-        for model, agents in models.items():
-            wanted = (model.partition("/")[2] or model).removesuffix(":latest")
-            if wanted not in offered:
-                other = self.other_model(row, wanted, agents, model, offered)
-                problems.append(f"does not offer {wanted} ({', '.join(agents)}){other}")
+    def attempt(self) -> str:
+        from difflib import get_close_matches
+
+        if self.row.page and not self.key:
+            raise Refused(f"needs the {self.title} API key")
+        offered, problems = self.offered(), []
+        for model, agents in self.used.items():
+            wanted = model.split("/", 1)[-1].removesuffix(":latest")
+            if wanted in offered:
+                continue
+            problem = f"does not offer {wanted} ({', '.join(agents)})"
+            undated = re.sub(r"-\d{4}.*", "", wanted)  # or another one of that day would be near
+            nearest = get_close_matches(undated, offered, n=1, cutoff=0.0)
+            if self.row is OLLAMA:
+                problem += f"; run: ollama pull {shlex.quote(wanted)}"
+            elif nearest:
+                other = shlex.quote(model.removesuffix(wanted) + nearest[0])
+                fixes = [
+                    f"{self.program} set agents.{shlex.quote(agent)}.model {other}"
+                    for agent in agents
+                ]
+                problem += f"; the nearest is {nearest[0]}: run {' && '.join(fixes)}"
+            problems.append(problem)
         if problems:
-            raise Refused("{problems}", problems="; and ".join(problems))
-        return f"offers all configured models ({', '.join(models)})"
+            raise Refused("; and ".join(problems))
+        return f"offers all configured models ({', '.join(self.used)})"
 
-    def other_model(
-        self, row: Provider, wanted: str, agents: list[str], model: str, offered: list[str]
-    ) -> str:
-        """What to do about a model that is not offered."""
-        from difflib import SequenceMatcher
+    def offered(self) -> list[str]:
+        """The names of all models that it offers."""
+        url = self.address.rstrip("/")
+        if "://" not in url:  # OLLAMA_HOST may be a host alone
+            url = f"http://{url}" if ":" in url else f"http://{url}:11434"
+        if not re.fullmatch(BASE_URL, url):
+            raise Refused("has no usable address")
+        if self.key and not re.match(f"https:|{THIS_MACHINE}", url):
+            raise Refused("would get the key over plain http")
+        names: list[str] = []
+        # Where a server listens, 0.0.0.0, is no address to ask.
+        page = first = url.replace("//0.0.0.0", "//127.0.0.1") + self.row.path
+        for _ in range(MOST_PAGES):
+            content = self.fetch(page)
+            try:
+                answer = json.loads(content)
+                for item in answer["models" if self.row is OLLAMA else "data"]:
+                    name = item.get("id") or item["name"]
+                    names.append(name.removeprefix("models/").removesuffix(":latest"))
+                page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
+            except Exception:  # whatever else it answered
+                raise Refused("did not answer with a list of models") from None
+            if not page:
+                break
+        return names
 
-        if row is OLLAMA:
-            return f"; run: ollama pull {shlex.quote(wanted)}"
-        words = set(re.findall("[a-z]+", wanted))  # the family counts more than a date
+    def fetch(self, url: str) -> bytes:
+        from http.client import HTTPException
+        from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-        def likeness(other: str) -> tuple[int, float]:
-            same = words & set(re.findall("[a-z]+", other))
-            return len(same), SequenceMatcher(None, wanted, other).ratio()
-
-        nearest = max(offered, key=likeness, default="")
-        model = model.removesuffix(wanted) + nearest
-        commands = [self.command("set", f"agents.{agent}.model", model) for agent in agents]
-        return f"; the nearest is {nearest}: run {' && '.join(commands)}" if nearest else ""
-
-    def fetch(self, row: Provider, url: str, key: str) -> Any:
-        """The JSON at *url*."""
-        from urllib import request
-        from urllib.error import HTTPError, URLError
-        from urllib.parse import urljoin
-
-        class NoRedirect(request.HTTPRedirectHandler):
-            def redirect_request(self, *_: Any) -> None:
-                """A key goes to nobody else."""
-
-        handlers: list[Any] = [NoRedirect]
-        if url.startswith("https:"):
-            handlers.append(request.HTTPSHandler(context=self.tls))
-        elif key:  # to no proxy either
-            handlers.append(request.ProxyHandler({}))
         headers = {"User-Agent": f"job_hunter/{__version__}", "anthropic-version": "2023-06-01"}
-        if key:
-            name, _, text = row.key_header.format(key).partition(": ")
-            headers[name] = text
-        asked = request.Request(url, headers=headers)  # noqa: S310
+        asked = Request(url, headers=headers)  # noqa: S310
+        if self.key:
+            asked.add_header(*self.row.key_header.format(self.key).split(": "))
+        proxy = ProxyHandler({} if re.match(THIS_MACHINE, url) else None)
+        opener = OpenerDirector()  # without what follows redirects: a key goes to nobody else
+        for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls())):
+            opener.add_handler(handler)
+        with opener.open(asked, timeout=self.timeout) as answer:
+            content: bytes = answer.read(LONGEST_ANSWER)
+        if answer.status == 200:
+            return content
+        said = re.findall(REASON, content.decode("utf-8", "replace"))
+        if answer.headers["Location"]:
+            said = ["redirects to", answer.headers["Location"]]
+        raise HTTPException(f"HTTP {answer.status}", *said)
+
+
+def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
+    """The services that the configuration uses; says which models it cannot ask for."""
+    config = manager.load()
+    tls = cache(tls_context)  # to read the certificates takes long
+    with suppress(Refused):  # here already: OpenSSL must not be unloaded while a thread does it
+        tls()
+    shared = manager.command(), tls, timeout
+    for name, kind in (("smtp", Smtp), ("imap", Imap)):
+        login = getattr(config, name)
+        address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port"
+        yield kind(name, name.upper(), address, fix, *shared, login)
+    used: dict[str, dict[str, list[str]]] = {}  # the agents, by provider and model
+    for agent, its in config.agents.items():
+        name = provider_of(its.model).removesuffix("_chat")
+        used.setdefault(name, {}).setdefault(its.model, []).append(agent)
+    for name, models in used.items():
+        row = PROVIDERS.get(name)
+        if row:
+            variables = [f"{name.upper()}_{end}" for end in ("API_BASE", "BASE_URL", "HOST")]
+            fix = next(filter(os.environ.get, variables), variables[0])
+            address, key = os.environ.get(fix) or row.url, getattr(config, f"{name}_api_key", "")
+            yield Models(name, row.title, address, fix, *shared, row, key, models)
+        else:
+            for model in models:
+                say(f"skipped {model}: its key must be in the environment of the agents")
+
+
+def results(services: list[Service], timeout: float) -> Iterator[tuple[Service, Any]]:
+    """Try all at once; give what each proved, or its exception, as it finishes.
+
+    What did not finish in time comes last.
+    """
+    import queue
+
+    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def attempt(service: Service) -> None:
         try:
-            with request.build_opener(*handlers).open(asked, timeout=self.timeout) as answer:
-                content = answer.read(LONGEST_PAGE)
-                if answer.length:  # that much is missing
-                    raise EOFError
-            return json.loads(content)
-        except HTTPError as error:
-            with error:
-                said = f" (HTTP {error.code}{provider_reason(error)})"
-            target = one_line(urljoin(url, error.headers.get("Location") or ""))
-            bad_key = error.code == 400 and re.search("(?i)api key", said)  # Gemini, xAI
-            other = "has no list of models there{said}; check {fix}"
-            what = STATUSES.get(401 if bad_key else error.code, other)
-            if "{page}" in what and not row.page:  # Ollama has no key
-                what = other
-            raise Refused(what, said=said, target=target) from None
-        except URLError as error:
-            refused = isinstance(error.reason, ConnectionRefusedError)
-            if asked.host not in url or "Tunnel" in str(error):
-                what = "cannot be reached through the proxy ({said}); check the proxy variables"
-                raise Refused(what, said=one_line(error.reason)) from None
-            if row is OLLAMA and refused:
-                what = "is not running; start it with: ollama serve, or check {fix}"
-                raise Refused(what) from None
-            raise
-        except (ValueError, RecursionError):
-            what = "answered with something else than JSON; check {fix} and the proxy variables"
-            raise Refused(what) from None
+            finished.put((service, service.attempt()))
+        except Exception as error:
+            finished.put((service, error))
 
-
-def base_url(given: str, default: str) -> str:
-    """The base URL that a variable gives; it may be a host alone, as in OLLAMA_HOST. "" if none."""
-    from urllib.parse import urlsplit
-
-    usual = urlsplit(default)
-    with suppress(ValueError):  # no number as the port
-        url = urlsplit(given if "://" in given else f"{usual.scheme}://{given}")
-        if not url.port and "://" not in given and usual.port:
-            url = url._replace(netloc=f"{url.netloc}:{usual.port}")
-        if url.scheme in ("http", "https") and url.hostname and not re.search(r"\s|@", given):
-            # What a server listens on is no address to ask.
-            return url.geturl().replace("//0.0.0.0", "//127.0.0.1")
-    return ""
-
-
-def is_this_machine(url: str) -> bool:
-    from ipaddress import ip_address
-    from urllib.parse import urlsplit
-
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def provider_reason(answer: Any) -> str:
-    """What a provider says of a request that it refuses: the message in its JSON, or ""."""
-    with suppress(OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError):
-        said = json.loads(answer.read(LONGEST_INPUT))
-        said = said[0] if isinstance(said, list) else said  # as Gemini answers
-        said = said.get("error", said)
-        return f": {one_line(said if isinstance(said, str) else said['message'])}"
-    return ""
+    for service in services:
+        threading.Thread(target=attempt, args=[service], daemon=True).start()
+    deadline = time.monotonic() + timeout
+    with suppress(queue.Empty):
+        while services:
+            result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+            services.remove(result[0])
+            yield result
+    for service in services:
+        yield service, TimeoutError()
 
 
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
@@ -2237,20 +2151,19 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     """
     from urllib.parse import unquote
 
-    for text in os.environ.values():  # a URL may hold a password
-        for login in re.findall(r"(?:^|/)([^\s/@]*:[^\s/]+)@", text):
-            for secret in (login, unquote(login)):
-                MASKS.remember(secret)
-                MASKS.remember(secret.partition(":")[2])
-    checker = Checker(manager, args.timeout)
+    login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@"
+    for found in re.findall(login_in_url, "\n".join(os.environ.values())):
+        for secret in (*found, *map(unquote, found)):
+            MASKS.remember(secret)
     failed = []
-    for service, proved, text in checker.results():
-        failed += [] if proved else [service.title]
+    for service, result in results([*services(manager, args.timeout)], args.timeout):
         where = f"{service.title} {service.address}"
-        by = service.words.get("by", "")  # the variable that changes the address
-        say(f"ok      {where}: {text}" if proved else f"failed  {where}{by}: {text}")
-    for model in checker.skipped:
-        say(f"skipped {model}: its key must be in the environment of the agents")
+        if isinstance(result, str):
+            say(f"ok      {where}: {result}")
+        else:
+            failed.append(service.title)
+            where += f" ({service.fix})" * isinstance(service, Models)
+            say(f"failed  {where}: {service.why(result)}")
     if failed:
         raise ConfigError(f"failed: {', '.join(failed)}")
     return 0
