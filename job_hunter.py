@@ -37,8 +37,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from copy import copy
-from dataclasses import InitVar, asdict, dataclass, field, fields
+from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass
 from functools import cache, partial
+from getpass import getpass
 from inspect import cleandoc
 from itertools import zip_longest
 from math import isfinite
@@ -201,6 +202,8 @@ Check = Callable[[Any], Any]
 
 BLANK = r"[\s\u200b-\u200f\u2060\ufeff]"  # no-break spaces too, and zero-width characters
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+APP_PASSWORD = "[A-Za-z]{16}"  # as Google makes them
+APP_PASSWORD_PAGE = "https://myaccount.google.com/apppasswords"
 
 
 def trim(text: str) -> str:
@@ -218,7 +221,7 @@ def check_text(value: object) -> str:
 
 def check_lines(value: object) -> str:
     lines = value.replace("\t", " ").splitlines() if isinstance(value, str) else [value]
-    return "\n".join(map(check_text, lines)).strip()
+    return "\n".join(map(check_text, lines))
 
 
 def check_form(pattern: str, expected: str, value: object) -> str:
@@ -235,10 +238,9 @@ def check_number(low: int, high: int, value: object) -> int:
 
 
 def check_names(value: object) -> list[str]:
-    names = [check_text(name) for name in value] if isinstance(value, list) else [""]
-    if not all(names):
+    if not isinstance(value, list):
         raise ValueError("expected a list of names")
-    return names
+    return [check_text(name) for name in value]
 
 
 def check_model(value: object) -> str:
@@ -254,14 +256,7 @@ def check_model(value: object) -> str:
 def check_app_password(value: object) -> str:
     text = check_text(value)
     letters = re.sub(BLANK, "", text)  # Google shows abcd efgh ijkl mnop
-    return text if doubt_app_password(letters) else letters
-
-
-def doubt_app_password(text: str) -> str:
-    """A warning about what is accepted all the same, or ""."""
-    if re.fullmatch("[A-Za-z]{16}", text):
-        return ""
-    return "an app password from Google has 16 letters; if the login is refused, make a new one"
+    return letters if re.fullmatch(APP_PASSWORD, letters) else text
 
 
 check_email = partial(
@@ -289,28 +284,27 @@ class Setting:
     default: Any
     check: Check
     label: str = ""  # the service in the summary
-    question: str = ""  # asked by setup, in exactly these words
+    question: str = ""  # what a person is asked, in exactly these words; else its name
     variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
-    page: str = ""  # where the credential is made
+    note: str = ""  # told before the question: where the credential is made
     secret: bool = False
     required: bool = False
     provider: str = ""  # whose key it is: required as soon as an agent's model is one of its models
     twin: str = ""  # the setting of the other mail server that is the same for one account
-    doubt: Callable[[str], str] | None = None  # a warning about a value that is accepted, or ""
+    usual: str = ""  # a pattern of app passwords: others are accepted with a warning
     place: str = ""  # the path below the base directory that "" stands for
+    is_model: bool = False
     rank: int = 5  # the order of the questions and of the summary
 
     @property
     def name(self) -> str:
         return ".".join(self.path)
 
-    @property
-    def is_model(self) -> bool:
-        return self.path[0] == "agents"
-
     def parse(self, text: str) -> Any:
-        """The value that a person, a variable or a pipe gives as text; ValueError as of check."""
+        """The value of an answer, which is text; ValueError as of check, or if it is empty."""
         value: Any = trim(text)
+        if not value:
+            raise ValueError("expected a value; nothing was given")
         if self.secret:
             MASKS.remember(value)
         if isinstance(self.default, int) and re.fullmatch("[0-9]{1,9}", value):
@@ -318,18 +312,8 @@ class Setting:
         elif isinstance(self.default, list):
             value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
-        if self.secret:
-            MASKS.remember(value)
-        return value
-
-    def accept(self, text: str) -> Any:
-        """As parse, for an answer: it must not be empty, and a doubtful one is warned of."""
-        if not trim(text):
-            raise ValueError("expected a value; nothing was given")
-        value = self.parse(text)
-        doubt = self.doubt(value) if self.doubt else ""
-        if doubt:
-            logger.warning("%s: stored, but %s", self.label, doubt)
+        if self.usual and not re.fullmatch(self.usual, value):
+            logger.warning("%s: Google's have 16 letters; if it fails, make a new one", self.label)
         return value
 
     def problem(self, error: ValueError, value: object) -> str:
@@ -349,9 +333,11 @@ def describe(value: object) -> str:
 
 def setting(check: Check, default: Any = "", **columns: Any) -> Any:
     """Declare a field of the schema; its metadata is its row of the table of settings."""
-    columns["check"] = check
-    factory = partial(copy, default)
-    return field(default_factory=factory, repr="secret" not in columns, metadata=columns)
+    return field(
+        default_factory=partial(copy, default),
+        repr="secret" not in columns,
+        metadata={"check": check, **columns},
+    )
 
 
 def api_key(provider: str) -> Any:
@@ -361,9 +347,9 @@ def api_key(provider: str) -> Any:
     return setting(
         partial(check_form, f"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
         label=label,
-        question=label,
+        question=f"{label} (hidden):",
         variable=f"{provider.upper()}_API_KEY",
-        page=row.page,
+        note=f"Get one at {row.page}",
         secret=True,
         provider=provider,
         rank=3,
@@ -373,10 +359,11 @@ def api_key(provider: str) -> Any:
 app_password = partial(
     setting,
     check_app_password,
-    page="https://myaccount.google.com/apppasswords",
+    question="Gmail App Password (hidden):",
+    note=f"Get one at {APP_PASSWORD_PAGE}",
     secret=True,
     required=True,
-    doubt=doubt_app_password,
+    usual=APP_PASSWORD,
     rank=1,
 )
 
@@ -385,9 +372,7 @@ app_password = partial(
 class AgentConfig:
     """What one agent needs: its LiteLLM model string."""
 
-    model: str = setting(
-        check_model, DEFAULT_MODEL, label="{} model", question="Model for {}:", rank=2
-    )
+    model: str = DEFAULT_MODEL  # its row of the table has the agent's name: see agent_setting
 
 
 @dataclass
@@ -406,10 +391,7 @@ class SmtpConfig:
         rank=0,
     )
     password: str = app_password(
-        label="Gmail App Password",
-        question="Gmail App Password",
-        variable="GMAIL_APP_PASSWORD",
-        twin="imap.password",
+        label="Gmail App Password", variable="GMAIL_APP_PASSWORD", twin="imap.password"
     )
 
 
@@ -479,30 +461,33 @@ class AppConfig:
 
 @cache
 def agent_setting(agent: str) -> Setting:
-    (model,) = fields(AgentConfig)
-    words = {name: model.metadata[name].format(agent) for name in ("label", "question")}
-    return Setting(("agents", agent, "model"), DEFAULT_MODEL, **{**model.metadata, **words})
-
-
-def settings_of(schema: type, *path: str) -> Iterator[Setting]:
-    """The rows that a class of the schema declares; it stands at *path*."""
-    for row in fields(schema):
-        if row.metadata:
-            yield Setting((*path, row.name), getattr(schema(), row.name), **row.metadata)
-
-
-#: The table: every setting that all configurations have, by its dotted name, as in the file.
-SETTINGS: dict[str, Setting] = {
-    row.name: row
-    for row in (
-        *map(agent_setting, AGENT_NAMES),
-        *settings_of(SmtpConfig, "smtp"),
-        *settings_of(ImapConfig, "imap"),
-        *settings_of(AppConfig),
+    """The row of an agent's model; there may be more agents than the seven."""
+    return Setting(
+        ("agents", agent, "model"),
+        DEFAULT_MODEL,
+        check_model,
+        label=f"{agent} model",
+        question=f"Model for {agent}:",
+        is_model=True,
+        rank=2,
     )
-}
-ASKED = [row for row in SETTINGS.values() if row.variable]
-SECRETS = [row for row in SETTINGS.values() if row.secret]
+
+
+def settings_of(schema: Any, *path: str) -> Iterator[Setting]:
+    """The rows that the schema declares; or a part of it, which stands at *path*."""
+    for row in fields(schema):
+        value = getattr(schema, row.name)
+        if row.metadata:
+            yield Setting((*path, row.name), value, **row.metadata)
+        elif is_dataclass(value):
+            yield from settings_of(value, row.name)
+
+
+MODELS = [agent_setting(agent) for agent in AGENT_NAMES]
+TABLE = [*MODELS, *settings_of(AppConfig())]  # every setting that all configurations have
+SETTINGS = {row.name: row for row in TABLE}  # by the dotted name, as in the file
+ASKED = [row for row in TABLE if row.variable]
+SECRETS = [row for row in TABLE if row.secret]
 VARIABLES = ", ".join(row.variable for row in ASKED)
 
 
@@ -524,10 +509,10 @@ class Value:
 Values = Mapping[str, Value]  # by the names of the settings
 
 
-def needed(values: Values) -> set[Setting]:
-    """The settings that are required, by themselves or for the model of an agent."""
-    keys = {key_setting(value.value) for value in values.values() if value.setting.is_model}
-    return {row for row in SETTINGS.values() if row.required or row in keys}
+def is_needed(row: Setting, values: Values) -> bool:
+    """Whether a setting is required, by itself or for the model of an agent."""
+    models = [value.value for value in values.values() if value.setting.is_model]
+    return row.required or row in map(key_setting, models)
 
 
 def is_answered(row: Setting, values: Values) -> bool:
@@ -535,11 +520,11 @@ def is_answered(row: Setting, values: Values) -> bool:
     return all(values[name].status == "configured" for name in (row.name, row.twin or row.name))
 
 
-def refuse(errors: Iterable[ConfigError | None]) -> None:
-    """Raise all errors as one, with what to do about the first; None is none."""
-    found = [error for error in errors if error]
-    if found:
-        raise ConfigError(*dict.fromkeys(map(str, found)), hint=found[0].hint)
+def refuse(values: Iterable[Value]) -> None:
+    """Raise the errors of all *values* as one, with what to do about the first."""
+    errors = [value.error for value in values if value.error]
+    if errors:
+        raise ConfigError(*dict.fromkeys(map(str, errors)), hint=errors[0].hint)
 
 
 # =====================================================================================
@@ -1095,7 +1080,7 @@ class ConfigManager:
         Creates nothing. Raises ConfigError with every problem of the file, each with its place.
         """
         values = self.read().values()
-        refuse(value.error for value in values.values())
+        refuse(values.values())
         config = AppConfig()
         for value in values.values():
             part = part_of(config, value.setting)
@@ -1143,7 +1128,7 @@ class ConfigManager:
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that need be valid."""
         value = self.read().value(self.find(name))
-        refuse([value.error])
+        refuse([value])
         return copy(value.value)
 
     def set(self, name: str, value: Any) -> None:
@@ -1153,7 +1138,7 @@ class ConfigManager:
         """
         row = self.find(name)
         try:
-            checked = row.parse(value) if isinstance(value, str) else row.check(value)
+            checked = row.parse(value) if value and isinstance(value, str) else row.check(value)
         except ValueError as error:
             raise ConfigError(row.problem(error, value)) from None
         with self.edit() as document:
@@ -1483,19 +1468,19 @@ def wrapped(text: str, columns: int) -> list[str]:
     return pieces
 
 
-def summary(values: Values, asked: Iterable[str] | None = None) -> list[dict[str, str]]:
+def summary(values: Values, asked: Iterable[Setting] | None = None) -> list[dict[str, str]]:
     """The rows of the summary; after setup, *asked* names what was given this time."""
     rows = []
     for value in sorted(values.values(), key=lambda value: value.setting.rank):
         row, status = value.setting, value.status
-        if not row.label or (row.provider and status == "missing" and row not in needed(values)):
+        if not row.label or (row.provider and status == "missing" and not is_needed(row, values)):
             continue
-        if row.twin and not row.question and value.value == values[row.twin].value:
+        if row.twin and not row.variable and value.value == values[row.twin].value:
             continue  # IMAP, which says only what SMTP says
         shown = "" if value.error else str(value.value).replace("\n", ", ")
         if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
-        if status == "configured" and asked is not None and row.name not in asked:
+        if status == "configured" and asked is not None and row not in asked:
             status = "[already configured]"
         shown = MASKS.hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
@@ -1513,7 +1498,7 @@ def paths(manager: ConfigManager, values: Values) -> dict[str, str]:
 
 
 def print_summary(
-    manager: ConfigManager, values: Values, asked: Iterable[str] | None = None
+    manager: ConfigManager, values: Values, asked: Iterable[Setting] | None = None
 ) -> None:
     """Print the rows in columns, and below them the paths.
 
@@ -1539,8 +1524,6 @@ def print_summary(
 # =====================================================================================
 
 LONGEST_INPUT = 65_536  # bytes: more than any value has
-KEPT = "what was answered is kept; the next setup goes on from there"
-KEEPS = "; Enter keeps the present one"
 
 
 class Suspended(BaseException):
@@ -1551,18 +1534,19 @@ def suspend(*_: object) -> None:
     raise Suspended
 
 
-def ask(row: Setting, keep: Any = None) -> Any:
+def ask(row: Setting, keep: Any = "") -> Any:
     """One answer of a person, checked. Enter gives *keep*, unless that is empty."""
-    read, prompt = read_visible, f"{row.question or f'{row.label or row.name}:'} "
-    prompt += f"[{keep}] ".replace("\n", ", ") if keep else ""
-    if row.secret:
-        read, prompt = read_hidden, f"{row.label} (hidden{KEEPS if keep else ''}): "
-        tell(f"Get one at {row.page}")
+    read = getpass if row.secret else read_visible
+    prompt = row.question or f"{row.name}:"
+    if keep:
+        prompt += f" [{ASTERISKS if row.secret else keep}]".replace("\n", ", ")
+    if row.note:
+        tell(row.note)
     while True:
         try:
             with handling(["SIGTSTP"], suspend):
-                text = trim(read(prompt))
-            return keep if keep and not text else row.accept(text)
+                text = trim(read(f"{prompt} "))
+            return keep if keep and not text else row.parse(text)
         except ValueError as error:
             tell(f"  Not accepted: {error}.")
         except Suspended:
@@ -1570,37 +1554,24 @@ def ask(row: Setting, keep: Any = None) -> Any:
             os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is in order; after fg, ask again
         except (EOFError, OSError):
             tell("")
-            problem = "the input ended before the question was answered"
-            raise ConfigError(problem, hint=KEPT) from None
+            raise ConfigError(
+                "the input ended before the question was answered",
+                hint="what was answered is kept; the next setup goes on from there",
+            ) from None
 
 
 def at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def read_hidden(prompt: str) -> str:
-    """What is typed at a hidden prompt: never shown, whatever happens."""
-    import getpass
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(printable(prompt, sys.stderr))
-        except getpass.GetPassWarning:
-            raise ConfigError("this terminal cannot hide what is typed") from None
-
-
 def read_visible(prompt: str) -> str:
     """What is typed, or pasted in several lines, at a visible prompt; with arrow keys if it can."""
-    with suppress(ImportError, AttributeError):  # not every substitute on Windows has all of it
+    with suppress(ImportError):  # Windows has none
         import readline
 
-        readline.set_auto_history(False)
-        if os.environ.get("TERM") != "dumb":
-            readline.parse_and_bind("set enable-bracketed-paste on")
+        readline.parse_and_bind("set enable-bracketed-paste on")
     # Standard output is for the summary alone, unless it is the terminal: then it can be edited.
-    shown = sys.stdout if sys.stdout is not None and sys.stdout.isatty() else sys.stderr
+    shown = sys.stdout if sys.stdout.isatty() else sys.stderr
     with redirect_stdout(shown):
         text = input(printable(prompt, shown))
     if sys.platform != "win32":
@@ -1616,11 +1587,14 @@ def read_visible(prompt: str) -> str:
 
 
 @contextmanager
-def handling(names: Sequence[str], handler: Callable[[int, Any], None]) -> Iterator[None]:
+def handling(names: Sequence[str], handler: Callable[..., None]) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
-    there = threading.current_thread() is threading.main_thread()
-    ours = [number for number in signal.Signals if there and number.name in names]
-    ours = [number for number in ours if signal.getsignal(number) is signal.SIG_DFL]
+    on_main = threading.current_thread() is threading.main_thread()
+    ours = [
+        number
+        for number in signal.Signals
+        if on_main and number.name in names and signal.getsignal(number) is signal.SIG_DFL
+    ]
     for number in ours:
         signal.signal(number, handler)
     try:
@@ -1635,165 +1609,145 @@ def read_limited(stream: Any) -> str:
     content = stream.read(LONGEST_INPUT + 1)
     if len(content) > LONGEST_INPUT:
         raise ValueError(f"expected at most {LONGEST_INPUT:,} bytes")
-    try:
-        return trim(str(content, "utf-8-sig"))
-    except UnicodeDecodeError:
-        raise ValueError("expected UTF-8 text") from None
+    return trim(str(content, "utf-8-sig"))
 
 
-def variable_of(row: Setting) -> str:
-    """What the variable of *row* holds, or the file that NAME_FILE names; "" if unset."""
+def from_variable(row: Setting) -> Any:
+    """The value in the variable of *row*, or in the file that NAME_FILE names; None if unset."""
+    name = f"{row.variable}_FILE"
+    file = os.environ.get(name)
     text = trim(os.environ.get(row.variable, ""))
-    file = os.environ.get(f"{row.variable}_FILE", "")
     if text and file:
-        raise ValueError(f"{row.variable}_FILE is set too; unset one of them")
+        raise ValueError(f"{name} is set too; unset one of them")
     if file:
         # The name of the file is not shown: it may be the secret itself.
-        with os_errors(f"{row.variable}_FILE"), open(file, "rb") as opened:
+        with os_errors(name), open(file, "rb") as opened:
             text = read_limited(opened)
-        if not text:
-            raise ValueError(f"the file of {row.variable}_FILE is empty")
-    return text
+    return row.parse(text) if text or file else None
 
 
-def models_of(preset: str | None, single: Sequence[tuple[str, str]] = ()) -> dict[Setting, str]:
-    """The models that --preset, or the menu, and --model give."""
-    models = PRESETS.get(preset or "", {}) | dict(single)
-    return {agent_setting(agent): model for agent, model in models.items()}
-
-
-def tell_what_models_need(models: Iterable[str]) -> None:
+def tell_what_models_need(given: Mapping[Setting, Any]) -> None:
     """What chosen models need besides a key that is kept here: once a provider."""
+    models = (value for row, value in given.items() if row.is_model)
     for name in dict.fromkeys(map(provider_of, models)):
         if PROVIDERS.get(name) is OLLAMA:
             tell("Ensure Ollama is running at localhost:11434")
         elif name not in PROVIDERS:
-            variable = f"{name.upper()}_API_KEY"
-            tell(f"note: the key of {name} must be in the environment of the agents: {variable}")
+            tell(f"note: the key of {name} must be in the environment of the agents")
 
 
 def check_choice(text: str) -> str:
     choice = {"1": "fully_free", "2": "best_quality", "3": "custom"}.get(text, text)
-    if choice not in (*PRESETS, "custom"):
-        raise ValueError("expected a number from 1 to 3, or a name")
-    return choice
+    return check_form("fully_free|best_quality|custom", "a number from 1 to 3, or a name", choice)
 
 
-LLM_CHOICE = Setting(("preset",), "", check_choice, question="Choice:")
+LLM_CHOICE = Setting(("preset",), "", check_choice, question="Choice:", note=LLM_MENU, rank=2)
 
 
+@dataclass
 class Setup:
-    """Where setup takes what is missing or invalid from: a terminal, or the environment."""
+    """Takes what is missing or invalid from a person, or from the environment."""
 
-    def __init__(self, manager: ConfigManager, args: argparse.Namespace) -> None:
-        self.manager = manager
-        self.args = args
-        self.given: dict[Setting, Any] = {}  # this time
-        self.greeted = False
+    manager: ConfigManager
+    args: argparse.Namespace
+    given: dict[Setting, Any] = field(default_factory=dict)  # this time
+    greeted: bool = False
+
+    def models(self, preset: str) -> dict[Setting, str]:
+        """The models of a preset, if it is one, and over them those of --model."""
+        models = PRESETS.get(preset, {}) | dict(self.args.model)
+        return {agent_setting(agent): model for agent, model in models.items()}
+
+    def put(self, document: Document, answers: Mapping[Setting, Any]) -> None:
+        document.drop_unreadable()
+        for row, answer in answers.items():
+            document.put_for_account(row, answer)
+        self.given.update(answers)
 
     def store(self, answers: Mapping[Setting, Any]) -> None:
         with self.manager.edit() as document:
-            document.drop_unreadable()
-            for row, answer in answers.items():
-                document.put_for_account(row, answer)
-        self.given.update(answers)
+            self.put(document, answers)
 
     def from_terminal(self) -> None:
         """Ask one question at a time, and store each answer as it is given."""
-        if not self.manager.read().unreadable():
-            self.store({})  # encrypts at once what was written by hand in plain text
-        questions = sorted(ASKED, key=lambda row: row.rank)
-        self.ask_each([row for row in questions if row.required])
-        self.ask_for_models()
-        self.ask_each([row for row in questions if not row.required])
-        self.store({})  # drops what cannot be read and nobody needs
+        for row in sorted([*ASKED, LLM_CHOICE], key=lambda row: row.rank):
+            if row is LLM_CHOICE:
+                self.ask_for_models()
+            else:
+                self.ask_for(row)
 
-    def greet(self) -> None:
-        """Say before the first question what is needed, and what becomes of the answers."""
+    def ask_for_models(self) -> None:
+        self.store(self.models(self.args.preset))
+        values = self.manager.read().values()
+        chosen = {row: values[row.name].value for row in MODELS if is_answered(row, values)}
+        if len(chosen) < len(MODELS) or (self.args.reconfigure and not self.args.preset):
+            present = (name for name in PRESETS if not chosen or chosen == self.models(name))
+            choice = self.question(LLM_CHOICE, next(present, "custom"))
+            self.store(self.models(choice))
+            if choice == "custom":
+                for row in MODELS:
+                    self.ask_for(row)
+        tell_what_models_need(self.given)
+
+    def ask_for(self, row: Setting) -> None:
+        """Ask for a value, if it is wanted after the answers before it."""
+        values = self.manager.read().values()
+        unused = row.provider and not is_needed(row, values)
+        if unused or (is_answered(row, values) and not self.args.reconfigure):
+            return
+        keep = values[row.name].value
+        answer = self.question(row, keep)
+        answers = {row: answer} if answer != keep or not is_answered(row, values) else {}
+        if row.name == "smtp.username" and keep not in ("", answer):
+            answers[SETTINGS["smtp.password"]] = ""  # which is another account's
+        self.store(answers)  # but not what was kept: others may have changed it meanwhile
+        self.given[row] = answer
+
+    def question(self, row: Setting, keep: Any) -> Any:
+        """Ask; before the first question, say what is needed and what becomes of the answers."""
         if not at_terminal():
-            hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
-            raise ConfigError("there is no terminal to ask questions at", hint=hint)
+            raise ConfigError(
+                "there is no terminal to ask questions at",
+                hint=f"use setup --non-interactive with {VARIABLES}; or pipe one value into set",
+            )
         if not self.greeted:
             tell(
                 "You need a Gmail account with 2-Step Verification, and an app password for it.\n"
                 f"Answers are kept in {self.manager.base} at once: Ctrl-C is safe at any time."
             )
         self.greeted = True
-
-    def ask_each(self, rows: Iterable[Setting]) -> None:
-        address = self.manager.get("smtp.username")
-        for row in rows:
-            values = self.manager.read().values()
-            wanted = not row.provider or row in needed(values)
-            if wanted and (self.args.reconfigure or not is_answered(row, values)):
-                other_account = row.secret and row.twin and values["smtp.username"].value != address
-                self.ask_for(row, values, "" if other_account else values[row.name].value)
-
-    def ask_for(self, row: Setting, values: Values, keep: Any) -> None:
-        """Store the answer, unless it is what to keep: that may have been changed meanwhile."""
-        self.greet()
-        answer = ask(row, keep)
-        if answer != keep or not is_answered(row, values):
-            self.store({row: answer})
-        self.given[row] = answer
-
-    def ask_for_models(self) -> None:
-        self.store(models_of(self.args.preset, self.args.model))
-        values = self.manager.read().values()
-        agents = [agent_setting(agent) for agent in AGENT_NAMES]
-        chosen = [row for row in agents if values[row.name].status == "configured"]
-        if chosen != agents or (self.args.reconfigure and not self.args.preset):
-            models = {row: values[row.name].value for row in chosen}
-            present = [name for name in PRESETS if models_of(name) == models]
-            self.greet()
-            tell(LLM_MENU)
-            choice = ask(LLM_CHOICE, (present or ["custom" if chosen else "fully_free"])[0])
-            self.store(models_of(choice, self.args.model))
-            for row in agents if choice == "custom" else ():
-                if self.args.reconfigure or row not in chosen:
-                    self.ask_for(row, values, values[row.name].value)
-        tell_what_models_need(model for row, model in self.given.items() if row.is_model)
+        return ask(row, keep)
 
     def from_environment(self) -> None:
         """Store what the variables hold in one step, or say all that is wrong and store nothing."""
+        problems = []
         with self.manager.edit() as document:
-            free = models_of("fully_free").items()
-            models = {row: model for row, model in free if document.value(row).status == "default"}
-            models |= models_of(self.args.preset, self.args.model)
-            for row, model in models.items():
-                document.put(row, model)
-            self.given |= models
+            unset = [row for row in MODELS if document.value(row).status == "default"]
+            self.put(document, dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset))
             values = document.values()
-            own = [value for value in values.values() if value.setting.is_model]
-            problems = [str(value.error) for value in own if value.error]
+            refuse(values[row.name] for row in MODELS)  # they decide which keys are needed
             for row in ASKED:
                 try:
                     self.take(row, values)
                 except (ConfigError, ValueError) as error:
                     problems.append(f"{row.variable}: {error}")
             if problems:
-                setup = self.manager.command("setup")
-                hint = f"set them (or NAME_FILE, naming a file), or at a terminal run {setup}"
+                hint = f"set them, or NAME_FILE variables; or run {self.manager.command('setup')}"
                 raise ConfigError(*problems, hint=hint)
-            document.drop_unreadable()
-            for row, answer in self.given.items():
-                document.put_for_account(row, answer)
-        tell_what_models_need(models.values())
-        if not self.manager.get("mailing_address"):
-            logger.warning(
-                "MAILING_ADDRESS is not set: Physical mailing address (required for CAN-SPAM)"
-            )
+            self.put(document, self.given)
+        tell_what_models_need(self.given)
 
     def take(self, row: Setting, values: Values) -> None:
         """Take a value from its variable, if it is wanted; ValueError if it cannot be used."""
-        text, value, answered = variable_of(row), values[row.name], is_answered(row, values)
-        if text and (self.args.reconfigure or not answered):
-            self.given[row] = row.accept(text)
-        elif text and row.parse(text) != value.value:
+        given, value, answered = from_variable(row), values[row.name], is_answered(row, values)
+        if given is None:
+            if not answered and is_needed(row, values):
+                raise ValueError(value.error or "not set")
+        elif self.args.reconfigure or not answered:
+            self.given[row] = given
+        elif given != value.value:
             message = "%s differs from the stored value and is not used; --reconfigure uses it"
             logger.warning(message, row.variable)
-        elif value.error or (row in needed(values) and not answered):
-            raise ValueError(value.error or "not set")
 
 
 # =====================================================================================
@@ -1869,7 +1823,7 @@ ADVICE = {
     r"(?i)^\w+ (\S+\.)?(gmail|googlemail|google)\.com:.*"
     r"(SMTPAuthenticationError|IMAP4\.error)": "refused the name {login.username} or its app"
     " password ({quote}); switch 2-Step Verification on, make one at"
-    f" {SETTINGS['smtp.password'].page}, then run {{program}} set {{name}}.password",
+    f" {APP_PASSWORD_PAGE}, then run {{program}} set {{name}}.password",
     r"SMTPAuthenticationError|IMAP4\.error": "refused the name {login.username} or its app password"
     " ({quote}); correct them with {program} set {name}.username or {program} set {name}.password",
     "UnicodeEncodeError.*: ascii": "takes only ASCII as the name and the password; correct them"
@@ -2179,17 +2133,18 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     import_fernet()  # if the package is missing, that is said before the first question
     manager.ensure_dirs()
     before = manager.read()
-    lost = ", ".join(row.label for row in before.unreadable())
-    if lost:
-        logger.warning("%s %s; needed again", lost, before.vault.why_not)
+    for row in before.unreadable():
+        logger.warning("%s %s; needed again", row.label, before.vault.why_not)
     setup = Setup(manager, args)
     if args.non_interactive:
         setup.from_environment()
     else:
         setup.from_terminal()
     after = manager.read().values()
-    print_summary(manager, after, {row.name for row in setup.given})
-    refuse(value.error for value in after.values())  # of what is no question
+    if not after["mailing_address"].value:
+        logger.warning("MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address")
+    print_summary(manager, after, setup.given)
+    refuse(after.values())  # of what is no question
     tell(f"\nNext: {manager.command('check')}")
     return 0
 
@@ -2199,19 +2154,16 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
     values = manager.read().values()
     rows = summary(values)
     if args.json:
-        both = {"rows": rows, "paths": paths(manager, values)}
-        print(json.dumps(both, indent=2))  # noqa: T201  # masked, but not as a whole: it is JSON
+        # Masked already, and not as a whole: it is JSON.
+        print(json.dumps({"rows": rows, "paths": paths(manager, values)}, indent=2))  # noqa: T201
     else:
         print_summary(manager, values)
-    wanted = {row.name for row in needed(values)}
-    missing = [
-        row["service"] for row in rows if row["status"] == "missing" and row["name"] in wanted
-    ]
-    errors = [value.error for value in values.values()]
-    if missing:
-        run_setup = f"run {manager.command('setup')}"
-        errors.append(ConfigError(f"missing: {', '.join(missing)}", hint=run_setup))
-    refuse(errors)
+    hint = f"run {manager.command('setup')}"
+    for row in rows:
+        value = values[row["name"]]
+        if value.status == "missing" and is_needed(value.setting, values):
+            value.error = ConfigError(f"{value.setting.label}: missing", hint=hint)
+    refuse(values.values())
     return 0
 
 
@@ -2226,11 +2178,7 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     if value == "":
         return 1
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    try:
-        print(text, flush=True)  # noqa: T201  # neither masked nor escaped: it was asked for
-    except UnicodeEncodeError as error:
-        problem = f"{error.encoding} has no form for this value"
-        raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
+    print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
     return 0
 
 
@@ -2245,21 +2193,20 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
     row = manager.find(args.name)
     text = " ".join(args.value)
     if row.secret and text:
-        hint = f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}"
-        problem = "a secret is not taken from the command line, where others see it"
-        raise UsageError(problem, hint=hint)
-    if not args.value and at_terminal():
+        raise UsageError(
+            "a secret is not taken from the command line, where others see it",
+            hint=f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}",
+        )
+    if not text and at_terminal():
         value = ask(row)
     else:
         try:
-            if not args.value and sys.stdin is not None:
-                text = read_limited(sys.stdin.buffer)
-            value = row.accept(text)
+            text = text or read_limited(sys.stdin.buffer)
+            value = row.parse(text)
         except ValueError as error:
             raise ConfigError(row.problem(error, text)) from None
     put_for_account(manager, row, value)
-    if row.is_model:
-        tell_what_models_need([value])
+    tell_what_models_need({row: value})
     return 0
 
 
@@ -2284,17 +2231,16 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: R
     command that begins with -.
     """
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not words or not words[0]:
-        example = manager.command("run", "--", "python", "agent.py")
-        raise UsageError("there is no command to run", hint=f"for example: {example}")
-    document = manager.read()
-    values = [document.value(row) for row in ASKED]
-    refuse(value.error for value in values)
-    environment = dict(os.environ)
-    for value in values:
-        name = value.setting.variable
-        if value.value and not environment.get(name):
-            environment[name] = os.fsdecode(value.value.encode())  # UTF-8, whatever the locale
+    if not any(words[:1]):
+        example = f"for example: {manager.command('run', '--', 'python', 'agent.py')}"
+        raise UsageError("there is no command to run", hint=example)
+    values = manager.read().values()
+    refuse(values.values())
+    environment = {**os.environ}
+    for row in ASKED:
+        stored = values[row.name].value
+        if stored and not environment.get(row.variable):
+            environment[row.variable] = stored
     if args.base_dir:
         environment[BASE_DIR_VARIABLE] = manager.base
     with os_errors(words[0]):
@@ -2364,7 +2310,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name",
     )
-    argument("--preset", choices=PRESETS, help="set the models of all agents")
+    argument("--preset", choices=PRESETS, default="", help="set the models of all agents")
     argument(
         "--model",
         metavar="AGENT=MODEL",
