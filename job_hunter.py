@@ -34,6 +34,7 @@ import signal
 import stat
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from copy import copy
@@ -41,7 +42,7 @@ from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from getpass import getpass
 from inspect import cleandoc
-from itertools import zip_longest
+from itertools import count, zip_longest
 from math import isfinite
 from os.path import abspath, basename, dirname, exists, expanduser, isdir, isfile, join, realpath
 from pathlib import Path
@@ -536,16 +537,12 @@ CONFIG_FILE = "config.json"
 KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
-TEMPORARY = ".writing"  # behind the name of a file that is being written
+TEMPORARY_FILE = ".writing"  # only while a file is written
 
 MOVE_AWAY = "move it away, then run the command again"
-WHOSE = "check whom the file and its directory belong to, and their modes"
-SPACE = "free some space on that disk or in your quota, then run the command again"
 WHAT_TO_DO = {
-    errno.ENOSPC: SPACE,
-    errno.EDQUOT: SPACE,
-    errno.EACCES: WHOSE,
-    errno.EPERM: WHOSE,
+    errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EACCES: "check whom the file and its directory belong to, and their modes",
     errno.EEXIST: MOVE_AWAY,
     errno.ENOTDIR: MOVE_AWAY,
     errno.EROFS: "make that file system writable, or choose another base directory with --base-dir",
@@ -567,8 +564,7 @@ def base_directory(base_dir: Directory = None) -> str:
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent")
     if chosen.startswith("~"):
         raise ConfigError(f"{chosen}: no such home directory", hint="set HOME, or give --base-dir")
-    with os_errors(chosen):  # a relative one, in a working directory that is gone
-        return abspath(chosen)
+    return abspath(chosen)
 
 
 def is_inside(path: str, base: str) -> bool:
@@ -582,51 +578,43 @@ def tighten(path: str, base: str) -> None:
     Only from a regular file or a directory in the base directory that belongs to this user:
     not from a device, a directory that all may use (sticky), or what a link leads to outside.
     """
-    path = realpath(path)
-    if sys.platform == "win32" or not (isfile(path) or isdir(path)) or not is_inside(path, base):
+    if sys.platform == "win32" or not is_inside(path, base):
         return
-    try:
+    with suppress(OSError):  # there is none, or its file system cannot be written
         found = os.stat(path)
         mode = stat.S_IMODE(found.st_mode)
-        if mode & 0o077 and not mode & stat.S_ISVTX and found.st_uid == os.geteuid():
+        ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
+        if ours and mode & 0o077 and not mode & stat.S_ISVTX:
             os.chmod(path, mode & 0o700)
             logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
-    except FileNotFoundError:  # it is dropped just now
-        pass
-    except OSError as error:
-        logger.warning("%s cannot be closed to other users: %s", path, error.strerror)
 
 
-def keep_owner(path: str, like: str) -> None:
-    """Let what root makes belong to whom *like* belongs to."""
-    if sys.platform != "win32" and os.geteuid() == 0:
-        owner = os.stat(like)
-        os.chown(path, owner.st_uid, owner.st_gid)
+def make_private(path: str, mode: int) -> None:
+    """Set the mode of what was just made; what root makes belongs to its directory's owner."""
+    if sys.platform != "win32":
+        os.chmod(path, mode)
+        if os.geteuid() == 0:
+            owner = os.stat(dirname(path))
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def make_directory(path: str) -> None:
-    """Make *path*, and what is missing above it, for this user alone, under any umask."""
-    with os_errors(path):
-        if not isdir(path):
-            make_directory(dirname(path))
-            try:
-                os.mkdir(path, 0o700)
-                os.chmod(path, 0o700)
-                keep_owner(path, dirname(path))
-            except FileExistsError:
-                if not isdir(path):  # or others have made it just now
-                    raise
+    """Make *path*, and what is missing above it, for this user alone."""
+    if not isdir(path):
+        make_directory(dirname(path))
+        with os_errors(path):
+            Path(path).mkdir(0o700, exist_ok=True)  # others may make it at the same moment
+            make_private(path, 0o700)
 
 
 def open_private(path: str, flags: int) -> int:
     """Open for open(): only a regular file; what is created is for this user alone, at once."""
-    created = not exists(path)
-    if not created and not isfile(path):
-        raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
+        return os.open(path, flags, 0o600)
     descriptor = os.open(path, flags, 0o600)
-    if created and sys.platform != "win32":
-        os.fchmod(descriptor, 0o600)  # under any umask
-        keep_owner(path, dirname(path))
+    make_private(path, 0o600)
     return descriptor
 
 
@@ -640,59 +628,33 @@ def read_file(path: str) -> bytes | None:
 def write_file(path: str, content: bytes) -> None:
     """Replace *path* by *content*, atomically and durably. The caller holds the lock."""
     path = realpath(path)  # a link stays, what it leads to is replaced
-    temporary = path + TEMPORARY
+    temporary = Path(dirname(path), TEMPORARY_FILE)
     with os_errors(path):
-        remove(temporary)  # of a process that was killed
-        try:
-            with open(temporary, "xb", opener=open_private) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if exists(path):
-                keep_owner(temporary, path)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                remove(temporary)
-            raise
-        flush_directory(dirname(path))
-
-
-def remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def flush_directory(path: str) -> None:
-    if sys.platform != "win32":  # where a directory cannot be opened
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+        temporary.unlink(missing_ok=True)  # of a write that failed or was killed
+        with open(temporary, "xb", opener=open_private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if sys.platform != "win32":  # where a directory cannot be opened
+            descriptor = os.open(dirname(path), os.O_RDONLY)
             os.fsync(descriptor)
-        finally:
             os.close(descriptor)
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def lock(descriptor: int, wait: bool) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # for 10 seconds
-else:
-    import fcntl
-
-    def lock(descriptor: int, wait: bool) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 @contextmanager
-def locked(base: str, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a base directory; without *wait*, ConfigError if somebody else holds it."""
+def locked(base: str) -> Iterator[None]:
+    """Hold the lock of a base directory, which the system frees when the file is closed."""
     path = join(base, LOCK_FILE)
-    with os_errors(path):
-        file = open(path, "ab", opener=open_private)  # noqa: SIM115
-    with file:
-        with os_errors(path):
-            lock(file.fileno(), wait)
+    with os_errors(path), open(path, "ab", opener=open_private) as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # waits for 10 seconds
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -714,13 +676,11 @@ def import_fernet() -> type[Fernet]:
     try:
         from cryptography.fernet import Fernet
     except Exception as error:  # whatever is broken in it
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "cryptography"
-        what = "is not installed for this Python" if missing else f"cannot be imported ({error})"
         script = shlex.quote(script_path())
         raise ConfigError(
-            f"the package cryptography {what}; make an environment that has it: python3 -m venv"
-            " .venv && .venv/bin/pip install 'cryptography>=44', and start the program with"
-            f" .venv/bin/python {script}; or with: uv run {script}"
+            f"cannot import the package cryptography ({error}); make an environment that has it:"
+            " python3 -m venv .venv && .venv/bin/pip install 'cryptography>=44', and start the"
+            f" program with .venv/bin/python {script}; or with: uv run {script}"
         ) from None
     return Fernet
 
@@ -730,8 +690,6 @@ def derive(machine_key: bytes) -> Fernet:
     with deriving:
         if machine_key not in derived:
             fernet = import_fernet()
-            from base64 import urlsafe_b64encode
-
             from cryptography.hazmat.primitives.hashes import SHA256
             from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
@@ -741,101 +699,75 @@ def derive(machine_key: bytes) -> Fernet:
 
 
 class Vault:
-    """The machine keys of a base directory: .key and, during a rotation, .key.new before it."""
+    """The machine keys of a base directory: each may open a token, the first one seals."""
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.path = join(base, KEY_FILE)
         self.next_path = join(base, NEXT_KEY_FILE)
-        # In this order, as the next key becomes the machine key: read afterwards, it would be gone.
-        found = {path: read_file(path) for path in (self.next_path, self.path)}
-        self.found = {path: key for path, key in found.items() if key is not None}
-
-    @property
-    def keys(self) -> list[bytes]:
-        """The keys that may open a token; ConfigError if one is damaged."""
-        for path, key in self.found.items():
+        self.keys: dict[str, bytes] = {}  # by path
+        # The next one first: it becomes the machine key, and read afterwards, it would be gone.
+        for path in (self.next_path, self.path):
+            key = read_file(path)
+            if key is None:
+                continue
             if len(key) != MACHINE_KEY_BYTES:
-                again = command(self.base, "setup")
-                raise ConfigError(
-                    f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}",
-                    hint=f"restore it from a copy; or move it away and run {again}",
-                )
-        return list(self.found.values())
+                problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
+                raise ConfigError(problem, hint=f"restore it from a copy, or {MOVE_AWAY}")
+            self.keys[path] = key
 
-    def open(self, token: str, keys: list[bytes] | None = None) -> str | None:
-        """The text in a token, or None if no key opens it: see why_not."""
-        for fernet in map(derive, keys or self.keys):
+    def open(self, token: str) -> str | None:
+        """The text in a token, with or without its mark; None if no key opens it."""
+        for fernet in map(derive, self.keys.values()):
             from cryptography.fernet import InvalidToken
 
             with suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
-                plaintext = fernet.decrypt(token).decode("utf-8", "surrogatepass")
-                MASKS.remember(plaintext)
-                return plaintext
+                plaintext = fernet.decrypt(token.removeprefix(SECRET_MARK))
+                text = plaintext.decode("utf-8", "surrogatepass")
+                MASKS.remember(text)
+                return text
         return None
 
-    @property
-    def why_not(self) -> str:
-        if not self.found:
-            return f"cannot be decrypted: the machine key {self.path} is missing"
-        return f"cannot be decrypted: made with another machine key than {self.path}, or damaged"
-
-    def unreadable(self, *places: str, otherwise: str = "") -> ConfigError:
+    def unreadable(self, place: str) -> ConfigError:
         """The error of what no key opens."""
-        hint = f"restore {self.path} from a copy, or run {command(self.base, 'setup')} to enter"
-        problems = (f"{place} {self.why_not}" for place in places)
-        return ConfigError(*problems, hint=f"{hint} the secrets again{otherwise}")
+        how = "does not fit" if self.keys else "is missing"
+        problem = f"{place} cannot be decrypted: the machine key {self.path} {how}"
+        setup = command(self.base, "setup")
+        return ConfigError(problem, hint=f"restore it, or run {setup} to enter the secrets again")
 
     def seal(self, plaintext: str) -> str:
-        """A token of *plaintext*. The caller holds the lock if there is no machine key yet."""
+        """A token of *plaintext*. The caller holds the lock, as a machine key may be made."""
         MASKS.remember(plaintext)
         return self.fernet().encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
 
     def fernet(self) -> Fernet:
-        """What encrypts. The caller holds the lock if there is no machine key yet: it is made."""
+        """What encrypts. The caller holds the lock, as a machine key may be made."""
         if not self.keys:
             import_fernet()  # without it no machine key is needed
-            self.replace_key(os.urandom(MACHINE_KEY_BYTES))
-            logger.info("made the machine key %s", self.path)
-        return derive(self.keys[-1])
+            self.make_key(self.path)
+        return derive(next(iter(self.keys.values())))
 
-    def replace_key(self, machine_key: bytes) -> None:
-        write_file(self.path, machine_key)
-        self.found[self.path] = machine_key
+    def make_key(self, path: str) -> None:
+        """Make a key where there is none; this vault seals with it from now on."""
+        if path not in self.keys:
+            machine_key = os.urandom(MACHINE_KEY_BYTES)
+            write_file(path, machine_key)
+            self.keys = {path: machine_key, **self.keys}
+            logger.info("made the machine key %s", path)
 
-    def begin_rotation(self) -> None:
-        """Store the next key beside the present one; from now on this vault seals with it."""
-        next_key = os.urandom(MACHINE_KEY_BYTES)
-        write_file(self.next_path, next_key)
-        self.found = {self.path: next_key}
-
-    def end_rotation(self, tokens: list[str]) -> None:
-        """End a rotation: called by whoever next holds the lock, however the rotation ended.
-
-        The *tokens* of the configuration say how: if one needs the next key, that becomes the
-        machine key; else the rotation had changed nothing yet, and the next key is dropped.
-        """
-        if self.next_path in self.found:
-            next_key = self.keys[0]
-            if not tokens or any(self.open(token, [next_key]) is not None for token in tokens):
-                self.replace_key(next_key)
-            del self.found[self.next_path]
-            with os_errors(self.next_path):
-                os.unlink(self.next_path)
-                flush_directory(self.base)
+    def end_rotation(self) -> None:
+        """Let the next key become the machine key: by now it opens every secret."""
+        with os_errors(self.next_path):
+            os.replace(self.next_path, self.path)
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
     """Return the Fernet of the machine key in *base_dir* (by default, the base directory).
 
-    As it can encrypt, a machine key is made where there is none. Raises ConfigError if the
-    machine key is damaged, or is missing although the configuration holds secrets made with it.
+    As it can encrypt, a machine key is made where there is none. Raises ConfigError if that of
+    the secrets in the configuration is damaged, missing or another one.
     """
-    manager = ConfigManager(base_dir)
-    vault = Vault(manager.base)
-    if vault.keys:
-        return vault.fernet()
-    with manager.edit() as document:
+    with ConfigManager(base_dir).edit() as document:
         document.refuse_other_key()
         return document.vault.fernet()
 
@@ -846,8 +778,9 @@ def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
     Returns a bare Fernet token, without the mark that it has in config.json. Raises
     ConfigError as get_fernet does.
     """
-    get_fernet(base_dir)
-    return Vault(base_directory(base_dir)).seal(plaintext)
+    with ConfigManager(base_dir).edit() as document:
+        document.refuse_other_key()
+        return document.vault.seal(plaintext)
 
 
 def decrypt_secret(token: str, base_dir: Directory = None) -> str:
@@ -867,19 +800,9 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
 # =====================================================================================
 
 
-def token_in(stored: object) -> str | None:
-    """The token in what is stored of a secret, or None if that is in plain text."""
-    text = stored if isinstance(stored, str) else ""
-    return text.removeprefix(SECRET_MARK) if text.startswith(SECRET_MARK) else None
-
-
-def sealed_in(node: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every encrypted secret in an object or a list, under names too that are not in the table."""
-    for key, part in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(part, (dict, list)):
-            yield from sealed_in(part, f"{place}{key}.")
-        elif token_in(part) is not None:
-            yield f"{place}{key}", node, key
+def is_sealed(stored: object) -> bool:
+    """Whether what is stored of a secret is encrypted."""
+    return isinstance(stored, str) and stored.startswith(SECRET_MARK)
 
 
 def parse_json(text: str) -> Any:
@@ -901,26 +824,30 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=build, parse_float=number, parse_constant=number)
 
 
+def rows_with(agents: Iterable[str]) -> dict[str, Setting]:
+    """The table, with a row for each agent of a configuration: there may be more than the seven."""
+    return SETTINGS | {row.name: row for row in map(agent_setting, agents)}
+
+
 class Document:
     """The values of config.json: checked and in plain text outside, sealed and JSON inside."""
+
+    keep_old = False  # whether the file is to be copied before it is written
 
     def __init__(self, path: str, vault: Vault) -> None:
         """Read *path*; where there is no such file, the document holds all but the models."""
         self.path = path
         self.vault = vault
-        self.keep_old = False  # whether a copy of the file is kept before it is written
         data = read_file(path)
-        self.is_new = data is None
+        self.content: Any = asdict(AppConfig(agents={}))
         try:
-            content = {} if data is None else parse_json(data.decode("utf-8-sig"))
-            if not isinstance(content, dict):
-                raise ValueError(f"expected an object, found {describe(content)}")
+            if data is not None:
+                self.content = parse_json(data.decode("utf-8-sig"))
+            if not isinstance(self.content, dict):
+                raise ValueError(f"expected an object, found {describe(self.content)}")
         except (ValueError, RecursionError) as error:
-            hint = f"fix it in an editor; or move it away and run {command(vault.base, 'setup')}"
+            hint = f"fix it in an editor, or {MOVE_AWAY}"
             raise ConfigError(f"{path}: {error}", hint=hint) from None
-        self.content: dict[str, Any] = content
-        if self.is_new:
-            self.content = {**asdict(AppConfig()), "agents": {}}
 
     def dump(self) -> bytes:
         text = json.dumps(self.content, indent=2, ensure_ascii=False)
@@ -928,11 +855,10 @@ class Document:
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def settings(self) -> dict[str, Setting]:
-        """The table for this document: more agents than the seven are configured as they are."""
+        """The table for this document."""
         agents = self.content.get("agents")
-        further = agents.items() if isinstance(agents, dict) else ()
-        rows = (agent_setting(name) for name, agent in further if isinstance(agent, dict))
-        return SETTINGS | {row.name: row for row in rows}
+        agents = agents if isinstance(agents, dict) else {}
+        return rows_with(name for name, agent in agents.items() if isinstance(agent, dict))
 
     def holder(self, row: Setting, make: bool = False) -> Any:
         """The object that a setting stands in: by default an empty one, which *make* keeps."""
@@ -945,19 +871,21 @@ class Document:
                 raise ConfigError(f"{problem} {describe(node)}", hint=hint)
         return node
 
+    def stored(self, row: Setting) -> Any:
+        """What stands in the file for a setting, trimmed; None if there is nothing."""
+        stored = self.holder(row).get(row.path[-1])
+        return trim(stored) or None if isinstance(stored, str) else stored
+
     def value(self, row: Setting) -> Value:
         try:
-            stored = self.holder(row).get(row.path[-1])
+            stored = self.stored(row)
         except ConfigError as error:
             return Value(row, row.default, "invalid", error)
-        if stored is None or (isinstance(stored, str) and not trim(stored)):
+        if stored is None:
             return Value(row, row.default, "default" if row.default else "missing")
-        token = token_in(stored) if row.secret else None
-        text = stored if token is None else self.vault.open(token)
+        text = self.vault.open(stored) if row.secret and is_sealed(stored) else stored
         if text is None:
             return Value(row, "", "unreadable", self.vault.unreadable(f"{row.name}:"))
-        if row.secret:
-            MASKS.remember(str(text))
         try:
             value = row.check(text)
         except ValueError as error:
@@ -975,56 +903,57 @@ class Document:
         holder, key = self.holder(row, make=True), row.path[-1]
         if row.secret:
             self.refuse_other_key()
-            token = token_in(holder.get(key))
-            if value and token is not None and self.vault.open(token) == value:
+            stored = holder.get(key)
+            if value and is_sealed(stored) and self.vault.open(stored) == value:
                 return
             value = value and SECRET_MARK + self.vault.seal(value)
-        holder[key] = copy(value)
+        holder[key] = value
 
     def put_for_account(self, row: Setting, value: Any) -> Setting | None:
-        """Store a value, and for the other mail server too unless that has one of its own.
+        """Store a value, for the other mail server too unless that has one of its own.
 
-        The setting of the other server, if it had the same value or none and was changed too.
+        Returns the setting of the other server if it was changed.
         """
-        before = self.value(row).value
-        self.put(row, value)
         twin = SETTINGS.get(row.twin)
-        if not twin or self.value(twin).value not in (before, value, ""):
-            return None
-        self.put(twin, value)
+        if twin and self.value(twin).value not in (self.value(row).value, value, ""):
+            twin = None
+        for one in filter(None, (row, twin)):
+            self.put(one, value)
         return twin
 
-    def plain_secrets(self) -> dict[Setting, str]:
+    def plain_secrets(self) -> Iterator[tuple[Setting, str]]:
         """Every secret that stands in plain text, edited by hand."""
-        found = {}
         for row in SECRETS:
-            with suppress(ConfigError):
-                text = self.holder(row).get(row.path[-1])
-                if isinstance(text, str) and trim(text) and token_in(text) is None:
-                    found[row] = text
-        return found
-
-    def sealed(self) -> list[tuple[str, Any, Any]]:
-        """Every encrypted secret: its dotted place, what holds it, and its name or index there."""
-        return [*sealed_in(self.content)]
-
-    def tokens(self) -> list[str]:
-        return [token_in(holder[key]) or "" for _, holder, key in self.sealed()]
+            with suppress(ConfigError):  # value() speaks of it
+                text = self.stored(row)
+                if isinstance(text, str) and not is_sealed(text):
+                    MASKS.remember(text)
+                    yield row, text
 
     def unreadable(self) -> list[Setting]:
         return [row for row in SECRETS if self.value(row).status == "unreadable"]
 
     def drop_unreadable(self) -> None:
-        """Make room for new secrets in the place of those that no key opens."""
+        """Make room for new secrets in place of those that no key opens; a copy keeps these."""
         for row in self.unreadable():
             self.holder(row)[row.path[-1]] = ""
             self.keep_old = True
 
     def refuse_other_key(self) -> None:
         """Where secrets are stored whose key is gone or another one, another must not be used."""
-        statuses = {self.value(row).status for row in SECRETS}
+        plain = dict(self.plain_secrets())
+        statuses = {self.value(row).status for row in SECRETS if row not in plain}
         if "unreadable" in statuses and "configured" not in statuses:
             raise self.vault.unreadable("the stored secrets")
+
+    def seal_anew(self) -> None:
+        """Seal every secret with the next key, under unknown names too; skip what no key opens."""
+        text = self.dump().decode()
+        for token in {*re.findall(f'"{SECRET_MARK}([\\w=-]+)"', text)}:
+            plaintext = self.vault.open(token)
+            if plaintext is not None:
+                text = text.replace(token, self.vault.seal(plaintext))
+        self.content = json.loads(text)
 
 
 # =====================================================================================
@@ -1043,25 +972,19 @@ class ConfigManager:
     """Reads and writes the configuration in one base directory.
 
     *base_dir* is the base directory; by default the one that the variable
-    JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. Making a manager touches no file.
+    JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. The attributes `base_dir` and `config_path`
+    are the absolute paths of it and of the configuration file. Making a manager touches no file.
     Every method raises ConfigError for what cannot be read, is invalid, or cannot be written.
     """
+
+    warned = False  # of secrets in plain text
 
     def __init__(self, base_dir: Directory = None) -> None:
         self.base = base_directory(base_dir)
         self.config = join(self.base, CONFIG_FILE)
+        self.base_dir = Path(self.base)
+        self.config_path = Path(self.config)
         self.command = partial(command, self.base)
-        self.warned = False  # of secrets in plain text
-
-    @property
-    def base_dir(self) -> Path:
-        """The absolute path of the base directory."""
-        return Path(self.base)
-
-    @property
-    def config_path(self) -> Path:
-        """The absolute path of the configuration file."""
-        return Path(self.config)
 
     def ensure_dirs(self) -> None:
         """Make the base directory and those of logs, resumes and venues, for this user alone."""
@@ -1079,13 +1002,13 @@ class ConfigManager:
 
         Creates nothing. Raises ConfigError with every problem of the file, each with its place.
         """
-        values = self.read().values()
-        refuse(values.values())
+        values = self.read().values().values()
+        refuse(values)
         config = AppConfig()
-        for value in values.values():
-            part = part_of(config, value.setting)
-            setattr(part, value.setting.path[-1], copy(value.value))
-        loaded = {name: value.value for name, value in values.items()}
+        for value in values:
+            row = value.setting
+            setattr(part_of(config, row), row.path[-1], copy(value.value))
+        loaded = {value.setting.name: value.value for value in values}
         vars(config)["loaded"] = (realpath(self.base), loaded)
         return config
 
@@ -1103,27 +1026,27 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        rows = [row for row in SETTINGS.values() if not row.is_model]
-        rows += map(agent_setting, config.agents)
+        rows = rows_with(config.agents)
         values: dict[str, Any] = {}
         problems = []
-        for row in rows:
+        for name, row in rows.items():
             value = getattr(part_of(config, row), row.path[-1])
             try:
-                values[row.name] = "" if value == "" else copy(row.check(value))
+                values[name] = "" if value == "" else copy(row.check(value))
             except ValueError as error:
                 problems.append(row.problem(error, value))
         if problems:
             raise ConfigError(*problems)
-        base, loaded = vars(config)["loaded"]
+        here = realpath(self.base)
+        there, loaded = vars(config)["loaded"]
         with self.edit() as document:
-            known = {} if document.is_new or base != realpath(self.base) else loaded
-            for row in rows:
-                if known.get(row.name) != values[row.name]:
-                    document.put(row, values[row.name])
+            known = loaded if there == here and exists(self.config) else {}
+            for name, value in values.items():
+                if known.get(name) != value:
+                    document.put(rows[name], value)
             for name in known.keys() - values.keys():  # only agents can be deleted
                 document.content["agents"].pop(name.split(".")[1], None)
-        vars(config)["loaded"] = (realpath(self.base), values)
+        vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
         """Return one value by its dotted name, such as "smtp.password"; only that need be valid."""
@@ -1165,23 +1088,22 @@ class ConfigManager:
             from difflib import get_close_matches
 
             asked, equals, value = name.partition("=")  # which may be a secret
-            nearest = rows[get_close_matches(asked.lower(), rows, n=1, cutoff=0)[0]]
-            hint = f"did you mean {nearest.name}?"
+            (nearest,) = get_close_matches(asked.lower(), rows, n=1, cutoff=0)
+            hint = f"did you mean {nearest}?"
             if equals:
-                words = [nearest.name] if nearest.secret else [nearest.name, value]
+                words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
             raise UsageError(f"{describe(asked)} is not the name of a setting", hint=hint)
         return rows[name]
 
     def read(self) -> Document:
         """The document, and the keys that open it, of one moment: readers take no lock."""
-        while True:
-            document = Document(self.config, Vault(self.base))
-            if document.vault.found == Vault(self.base).found:  # no rotation went on meanwhile
-                break
+        document = Document(self.config, Vault(self.base))
+        if document.vault.keys != Vault(self.base).keys:  # a rotation went on meanwhile
+            return self.read()
         for name in ("", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
             tighten(join(self.base, name), self.base)
-        plain = ", ".join(row.name for row in document.plain_secrets())
+        plain = ", ".join(row.name for row, _ in document.plain_secrets())
         if plain and not self.warned:
             self.warned = True
             message = "%s stands in plain text in %s; it is encrypted at the next write"
@@ -1192,56 +1114,50 @@ class ConfigManager:
     def edit(self) -> Iterator[Document]:
         """Everything is changed here: lock, read, let the caller change, compare, write.
 
-        Secrets that stand in plain text are encrypted too.
+        Secrets in plain text are encrypted too, and a rotation that was ever begun is completed.
         """
         make_directory(self.base)
         with locked(self.base):
             document = self.read()
-            document.vault.end_rotation(document.tokens())
             before = document.dump()
             yield document
-            for row, text in document.plain_secrets().items():
+            for row, text in document.plain_secrets():
                 document.put(row, text)
-            if document.dump() == before:
-                return
-            if document.keep_old:
-                self.back_up()
-            write_file(self.config, document.dump())
-        logger.info("stored the configuration %s", self.config)
+            vault = document.vault
+            rotating = vault.next_path in vault.keys
+            if rotating:
+                document.seal_anew()
+            after = document.dump()
+            if after != before:
+                if document.keep_old:
+                    self.back_up()
+                write_file(self.config, after)
+                logger.info("stored the configuration %s", self.config)
+            if rotating:
+                vault.end_rotation()
 
     def back_up(self) -> None:
-        path = ""
-        while not path or exists(path):  # one a second
-            path = f"{self.config}.{time.strftime('%Y%m%d-%H%M%S')}.bak"
+        """Keep a copy of the file, named after this second, or the next that has no copy yet."""
+        for moment in count(time.time()):
+            path = self.config + time.strftime(".%Y%m%d-%H%M%S.bak", time.localtime(moment))
+            if not exists(path):
+                break
         write_file(path, read_file(self.config) or b"")
         logger.warning("the old configuration is kept as %s", path)
 
-    def rotate_key(self) -> int:
-        """Make a new machine key and encrypt every secret with it; return how many there are.
+    def rotate_key(self) -> None:
+        """Make a new machine key and encrypt every secret with it.
 
         The next key is stored beside the present one, then the secrets, then the next key
         becomes the machine key: wherever that stops, one of the two opens every secret.
         """
         document = self.read()
-        if not document.vault.found and not document.tokens():
+        refuse(map(document.value, document.unreadable()))
+        if not document.vault.keys:
             hint = f"run this first: {self.command('setup')}"
             raise ConfigError("there is no machine key yet, so nothing to rotate", hint=hint)
-        try:
-            with self.edit() as document:
-                vault, secrets = document.vault, document.sealed()
-                texts = [vault.open(token) for token in document.tokens()]
-                lost = [secrets[index][0] for index, text in enumerate(texts) if text is None]
-                if lost:
-                    otherwise = f"; or remove {', '.join(lost)} from {self.config} in an editor"
-                    raise vault.unreadable(*(f"{place}:" for place in lost), otherwise=otherwise)
-                vault.begin_rotation()
-                for (_, holder, key), text in zip(secrets, texts, strict=True):
-                    holder[key] = SECRET_MARK + vault.seal(text or "")
-        finally:
-            with self.edit():
-                pass  # ends the rotation, whether it succeeded or not
-        logger.info("made a new machine key %s", vault.path)
-        return len(texts)
+        with self.edit() as document:  # which completes the rotation
+            document.vault.make_key(document.vault.next_path)
 
 
 # =====================================================================================
@@ -1264,7 +1180,7 @@ class Masks:
         """From now on *secret* leaves the program only as asterisks."""
         if len(secret.strip()) < SHORTEST_MASKED or secret in self.forms:
             return
-        from base64 import b64encode, urlsafe_b64encode
+        from base64 import b64encode
         from urllib.parse import quote, quote_plus
 
         data = secret.encode("utf-8", "surrogatepass")
@@ -2134,7 +2050,7 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     manager.ensure_dirs()
     before = manager.read()
     for row in before.unreadable():
-        logger.warning("%s %s; needed again", row.label, before.vault.why_not)
+        logger.warning("%s; needed again", before.vault.unreadable(row.label))
     setup = Setup(manager, args)
     if args.non_interactive:
         setup.from_environment()
@@ -2259,8 +2175,8 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
     Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
     done. A copy of the old configuration can only be read with a copy of the old key.
     """
-    count = manager.rotate_key()
-    tell(f"There is a new machine key; secrets encrypted with it: {count}.")
+    manager.rotate_key()
+    tell("There is a new machine key, and every secret is encrypted with it.")
     return 0
 
 
