@@ -44,7 +44,7 @@ from getpass import getpass
 from inspect import cleandoc
 from itertools import count, zip_longest
 from math import isfinite
-from os.path import abspath, basename, dirname, exists, expanduser, isdir, isfile, join, realpath
+from os.path import abspath, dirname, exists, expanduser, isdir, isfile, join, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -108,7 +108,7 @@ class ConfigError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return "\n".join(self.problems)
+        return MASKS.hide("\n".join(self.problems))
 
 
 class UsageError(ConfigError):
@@ -314,7 +314,7 @@ class Setting:
             value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
         if self.usual and not re.fullmatch(self.usual, value):
-            logger.warning("%s: Google's have 16 letters; if it fails, make a new one", self.label)
+            logger.warning("%s: not the 16 letters that Google's have; check it", self.label)
         return value
 
     def problem(self, error: ValueError, value: object) -> str:
@@ -327,7 +327,7 @@ def describe(value: object) -> str:
     """How a message names a value that was found."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = MASKS.hide(json.dumps(value, ensure_ascii=False, default=repr))
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     # Never a part of what is too long: it may be a secret in the wrong place.
     return text if len(text) <= 60 else f"something of {len(text)} characters"
 
@@ -564,7 +564,8 @@ def base_directory(base_dir: Directory = None) -> str:
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent")
     if chosen.startswith("~"):
         raise ConfigError(f"{chosen}: no such home directory", hint="set HOME, or give --base-dir")
-    return abspath(chosen)
+    with os_errors(chosen):  # a relative one, in a working directory that is gone
+        return abspath(chosen)
 
 
 def is_inside(path: str, base: str) -> bool:
@@ -885,7 +886,7 @@ class Document:
             return Value(row, row.default, "default" if row.default else "missing")
         text = self.vault.open(stored) if row.secret and is_sealed(stored) else stored
         if text is None:
-            return Value(row, "", "unreadable", self.vault.unreadable(f"{row.name}:"))
+            return Value(row, "", "unreadable", self.vault.unreadable(f"{row.name} ({row.label})"))
         try:
             value = row.check(text)
         except ValueError as error:
@@ -946,14 +947,15 @@ class Document:
         if "unreadable" in statuses and "configured" not in statuses:
             raise self.vault.unreadable("the stored secrets")
 
-    def seal_anew(self) -> None:
-        """Seal every secret with the next key, under unknown names too; skip what no key opens."""
-        text = self.dump().decode()
-        for token in {*re.findall(f'"{SECRET_MARK}([\\w=-]+)"', text)}:
-            plaintext = self.vault.open(token)
-            if plaintext is not None:
-                text = text.replace(token, self.vault.seal(plaintext))
-        self.content = json.loads(text)
+    def seal_anew(self, node: Any) -> Any:
+        """*node*, every secret in it sealed with the next key; what no key opens stays."""
+        if isinstance(node, dict):
+            return {name: self.seal_anew(part) for name, part in node.items()}
+        if isinstance(node, list):
+            return [self.seal_anew(part) for part in node]
+        sealed = isinstance(node, str) and is_sealed(trim(node))
+        text = self.vault.open(trim(node)) if sealed else None
+        return node if text is None else SECRET_MARK + self.vault.seal(text)
 
 
 # =====================================================================================
@@ -1045,7 +1047,7 @@ class ConfigManager:
                 if known.get(name) != value:
                     document.put(rows[name], value)
             for name in known.keys() - values.keys():  # only agents can be deleted
-                document.content["agents"].pop(name.split(".")[1], None)
+                document.content["agents"].pop(".".join(name.split(".")[1:-1]), None)
         vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
@@ -1093,7 +1095,7 @@ class ConfigManager:
             if equals:
                 words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
-            raise UsageError(f"{describe(asked)} is not the name of a setting", hint=hint)
+            raise UsageError(f"{describe(asked + equals)} is not the name of a setting", hint=hint)
         return rows[name]
 
     def read(self) -> Document:
@@ -1126,7 +1128,7 @@ class ConfigManager:
             vault = document.vault
             rotating = vault.next_path in vault.keys
             if rotating:
-                document.seal_anew()
+                document.content = document.seal_anew(document.content)
             after = document.dump()
             if after != before:
                 if document.keep_old:
@@ -1354,13 +1356,14 @@ def script_path() -> str:
 def command(base: str, *words: str) -> str:
     """What runs this program with *words*, pasted into the same shell, for a base directory."""
     program = [sys.orig_argv[0], script_path()]
-    if basename(sys.argv[0]).startswith("job-hunter"):
+    if Path(sys.argv[0]).stem == "job-hunter":
         program = ["job-hunter" if shutil.which("job-hunter") else sys.argv[0]]
     if "UV" in os.environ:  # set by uv run, which chooses the Python
         program = ["uv", "run", program[-1]]
-    if base != base_directory():
-        program += ["--base-dir", base]
-    return shlex.join([*program, *words])
+    with suppress(ConfigError):  # there may be no default one
+        if base == base_directory():
+            return shlex.join([*program, *words])
+    return shlex.join([*program, "--base-dir", base, *words])
 
 
 def width(text: str) -> int:
@@ -1470,10 +1473,7 @@ def ask(row: Setting, keep: Any = "") -> Any:
             os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is in order; after fg, ask again
         except (EOFError, OSError):
             tell("")
-            raise ConfigError(
-                "the input ended before the question was answered",
-                hint="what was answered is kept; the next setup goes on from there",
-            ) from None
+            raise ConfigError("the input ended before the question was answered") from None
 
 
 def at_terminal() -> bool:
@@ -1487,7 +1487,7 @@ def read_visible(prompt: str) -> str:
 
         readline.parse_and_bind("set enable-bracketed-paste on")
     # Standard output is for the summary alone, unless it is the terminal: then it can be edited.
-    shown = sys.stdout if sys.stdout.isatty() else sys.stderr
+    shown = sys.stdout if sys.stdout and sys.stdout.isatty() else sys.stderr
     with redirect_stdout(shown):
         text = input(printable(prompt, shown))
     if sys.platform != "win32":
@@ -1597,7 +1597,8 @@ class Setup:
         values = self.manager.read().values()
         chosen = {row: values[row.name].value for row in MODELS if is_answered(row, values)}
         if len(chosen) < len(MODELS) or (self.args.reconfigure and not self.args.preset):
-            present = (name for name in PRESETS if not chosen or chosen == self.models(name))
+            own = chosen.keys() - self.models("").keys()
+            present = (name for name in PRESETS if not own or chosen == self.models(name))
             choice = self.question(LLM_CHOICE, next(present, "custom"))
             self.store(self.models(choice))
             if choice == "custom":
@@ -1655,11 +1656,19 @@ class Setup:
 
     def take(self, row: Setting, values: Values) -> None:
         """Take a value from its variable, if it is wanted; ValueError if it cannot be used."""
-        given, value, answered = from_variable(row), values[row.name], is_answered(row, values)
+        value, answered = values[row.name], is_answered(row, values)
+        wanted = self.args.reconfigure or not answered
+        try:
+            given = from_variable(row)
+        except (ConfigError, ValueError) as error:
+            if wanted and (is_needed(row, values) or not row.provider):
+                raise
+            logger.warning("%s is not used: %s", row.variable, error)
+            return
         if given is None:
             if not answered and is_needed(row, values):
                 raise ValueError(value.error or "not set")
-        elif self.args.reconfigure or not answered:
+        elif wanted:
             self.given[row] = given
         elif given != value.value:
             message = "%s differs from the stored value and is not used; --reconfigure uses it"
@@ -1679,43 +1688,44 @@ REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
 
 UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or check {fix}"
 UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
-#: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR:
-#: what was said". ERROR are the classes of the exception, and the one behind it, of which smtplib
-#: and urllib say less. {said} is what was said, {quote} no more than its beginning, as others may
-#: say much; the other {words} are attributes of the service.
+#: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
+#: and, on a line of its own, what was said. ERROR are the classes of the exception, and the one
+#: behind it, of which smtplib and urllib say less. {said} is what was said, {quote} no more than
+#: its beginning, as others may say much; the other {words} are attributes of the service.
 ADVICE = {
     # What check itself finds
-    ": needs the ": "{said}; run {program} setup",
-    ": cannot use SSL_CERT_FILE": "{said}; name a file of certificates (PEM)",
-    ": offers no login with a password": "{said}, so none was sent; check {fix}",
-    ": has no usable address": "{said}; set {fix} to one such as {row.url}, without user and"
+    "\nneeds the ": "{said}; run {program} setup",
+    "\ncannot use SSL_CERT_FILE": "{said}; name a file of certificates (PEM)",
+    "\noffers no login that this program can use": "{said}, so none was sent; check {fix}",
+    "\nhas no usable address": "{said}; set {fix} to one such as {row.url}, without user and"
     " password",
-    ": would get the key over plain http": "{said}, for others to read, so it was not sent; set"
+    "\nwould get the key over plain http": "{said}, for others to read, so it was not sent; set"
     " {fix} to an address with https",
-    ": did not answer with a list": "{said}; try again later, or check {fix}",
+    "\ndid not answer with a list": "{said}; try again later, or check {fix}",
     r"\.Refused'": "{said}",
     # Answers of providers; Ollama has no key
-    "^(?!Ollama ).*: HTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
+    "^(?!Ollama ).*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
     " {row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama ).*: HTTP 402": "wants to be paid ({quote}); see {row.page}",
-    "^(?!Ollama ).*: HTTP 403": "forbids this ({quote}); check what the key may do at {row.page}",
-    ": HTTP 3": "{quote}, where no key was sent; check {fix}",
-    ": HTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
-    ": HTTP 429": "gets too many requests ({quote}); wait a minute and try again",
-    ": HTTP 5": "is out of order ({quote}); try again later",
-    ": HTTP": "has no list of models there ({quote}); check {fix}",
+    "^(?!Ollama ).*\nHTTP 402": "wants to be paid ({quote}); see {row.page}",
+    "^(?!Ollama ).*\nHTTP 403": "forbids this ({quote}); check what the key may do at {row.page}",
+    "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
+    "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
+    "\nHTTP 429": "gets too many requests ({quote}); wait a minute and try again",
+    "\nHTTP 5": "is out of order ({quote}); try again later",
+    "\nHTTP": "has no list of models there ({quote}); check {fix}",
     # The network, where a provider may be behind a proxy
-    "^SMTP .*TimeoutError": "did not answer in time; check {fix} (465: TLS from the first byte,"
+    "^SMTP .*TimeoutError.*\n": "did not answer in time; check {fix} (465: TLS from the first byte,"
     " other ports: STARTTLS), or give it longer with --timeout",
-    "TimeoutError": "did not answer in time; check {fix}, or give it longer with --timeout",
-    "://.*(gaierror|UnicodeError.*idna)": "cannot be found, it or its proxy; check the network,"
-    " {fix} and the proxy variables",
-    "gaierror|UnicodeError.*idna": "cannot be found, no such host; check the network, and {fix}",
+    "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
+    "://.*(gaierror.*\n|UnicodeError(?s:.*)idna)": "cannot be found, it or its proxy; check the"
+    " network, {fix} and the proxy variables",
+    "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found, no such host; check the network,"
+    " and {fix}",
     "^Ollama .*ConnectionRefusedError": "is not running; start it with: ollama serve, or"
     " check {fix}",
     "://.*ConnectionRefusedError": "is not there, it or its proxy, nothing listens at that address;"
     " check {fix} and the proxy variables",
-    "ConnectionRefusedError": "is not there, nothing listens at that address; check {fix}",
+    "ConnectionRefusedError.*\n": "is not there, nothing listens at that address; check {fix}",
     "Tunnel connection failed": "cannot be reached ({quote}); check the proxy variables",
     "Connection(Reset|Aborted)?Error|BrokenPipeError|SMTPServerDisconnected|SSLEOFError"
     "|socket error: EOF": "hung up in the middle; try again later, or check {fix}",
@@ -1723,30 +1733,33 @@ ADVICE = {
     " check the clock of this machine",
     "certificate is not yet": "has a certificate that is not valid yet; check the clock here",
     "mismatch, certificate": "has a certificate that is for another host; check {fix}",
-    "SSLCertVerificationError": "has a certificate that is from an unknown authority; if you trust"
-    " it, name its file in SSL_CERT_FILE",
-    "SSLError": "does not speak TLS ({quote}); check {fix}",
+    "self.signed certificate|unable to (get (local )?issuer|verify the first)": "has a certificate"
+    " that is from an unknown authority; if you trust it, name its file in SSL_CERT_FILE",
+    "SSLCertVerificationError": "has a certificate that cannot be accepted ({quote}); tell who runs"
+    " the server",
+    "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
     # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
-    r"IMAP4\.abort|IMAP4\.error.*: (\* |no CAPABILITY|server not IMAP4|command"
+    r"IMAP4\.abort|IMAP4\.error.*\n(\* |no CAPABILITY|server not IMAP4|command"
     r"|\w+ command error)": UNEXPECTED_ANSWER,
+    r"\[REFERRAL": "sends this name to another server ({quote}); check {fix}",
     "not enabled for IMAP": "refused the login ({quote}); switch IMAP on in the account's settings",
     r"\[OVERQUOTA\]": "refused the login ({quote}); make room in the mailbox",
     # RFC 5530
-    r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|SMTPAuthenticationError.*: 4": "refused the login"
+    r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|SMTPAuthenticationError.*\n4": "refused the login"
     " ({quote}); try again later",
-    r"\[(EXPIRED|AUTHORIZATIONFAILED|PRIVACYREQUIRED|CONTACTADMIN)\]|SMTPAuthenticationError.*(: 5"
-    r"(?!3[45])|disabled)": "refused the login ({quote}); ask who runs the server",
+    r"\[(EXPIRED|AUTHORIZATIONFAILED|PRIVACYREQUIRED|CONTACTADMIN)\]|SMTPAuthenticationError(.*\n5"
+    r"(?!3[45])|(?s:.*)disabled)": "refused the login ({quote}); ask who runs the server",
     r"(?i)^\w+ (\S+\.)?(gmail|googlemail|google)\.com:.*"
     r"(SMTPAuthenticationError|IMAP4\.error)": "refused the name {login.username} or its app"
     " password ({quote}); switch 2-Step Verification on, make one at"
     f" {APP_PASSWORD_PAGE}, then run {{program}} set {{name}}.password",
     r"SMTPAuthenticationError|IMAP4\.error": "refused the name {login.username} or its app password"
     " ({quote}); correct them with {program} set {name}.username or {program} set {name}.password",
-    "UnicodeEncodeError.*: ascii": "takes only ASCII as the name and the password; correct them"
+    "UnicodeEncodeError.*\nascii": "takes only ASCII as the name and the password; correct them"
     " with {program} set {name}.username or {program} set {name}.password",
     # What is left
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
-    "SMTPException": "cannot log in safely ({quote}); check {fix}",
+    "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
     "OSError": "cannot be reached ({quote}); check the network, and {fix}",
     "": UNEXPECTED,
 }
@@ -1805,7 +1818,7 @@ class Service:
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
         said = one_line(*error.args)
-        text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}: {said}"
+        text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
         row = next(row for pattern, row in ADVICE.items() if re.search(pattern, text))
         if row == UNEXPECTED:
             logger.error("unexpected failure of a check", exc_info=error)
@@ -1871,7 +1884,7 @@ class Imap(MailServer):
         with server.socket():
             offered = one_line(*server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise Refused(f"offers no login with a password ({offered})")
+                raise Refused(f"offers no login that this program can use ({offered})")
             server.login(login.username, login.password)
 
 
@@ -1899,7 +1912,7 @@ class Models(Service):
             if self.row is OLLAMA:
                 problem += f"; run: ollama pull {shlex.quote(wanted)}"
             elif nearest:
-                other = shlex.quote(model.removesuffix(wanted) + nearest[0])
+                other = shlex.quote(f"{provider_of(model)}/{nearest[0]}")
                 fixes = [
                     f"{self.program} set agents.{shlex.quote(agent)}.model {other}"
                     for agent in agents
@@ -1976,7 +1989,8 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
     for name, models in used.items():
         row = PROVIDERS.get(name)
         if row:
-            variables = [f"{name.upper()}_{end}" for end in ("API_BASE", "BASE_URL", "HOST")]
+            ends = ("API_BASE", "BASE_URL", *(["HOST"] if row is OLLAMA else []))
+            variables = [f"{name.upper()}_{end}" for end in ends]
             fix = next(filter(os.environ.get, variables), variables[0])
             address, key = os.environ.get(fix) or row.url, getattr(config, f"{name}_api_key", "")
             yield Models(name, row.title, address, fix, *shared, row, key, models)
@@ -2021,7 +2035,7 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     """
     from urllib.parse import unquote
 
-    login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@"
+    login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
     for found in re.findall(login_in_url, "\n".join(os.environ.values())):
         for secret in (*found, *map(unquote, found)):
             MASKS.remember(secret)
@@ -2050,7 +2064,7 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     manager.ensure_dirs()
     before = manager.read()
     for row in before.unreadable():
-        logger.warning("%s; needed again", before.vault.unreadable(row.label))
+        logger.warning("%s; setup goes on without it", before.vault.unreadable(row.label))
     setup = Setup(manager, args)
     if args.non_interactive:
         setup.from_environment()
@@ -2094,7 +2108,11 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     if value == "":
         return 1
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
+    try:
+        print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
+    except UnicodeEncodeError as error:
+        problem = f"{error.encoding} has no form for this value"
+        raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
     return 0
 
 
@@ -2117,7 +2135,8 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
         value = ask(row)
     else:
         try:
-            text = text or read_limited(sys.stdin.buffer)
+            with os_errors("standard input"):
+                text = text or read_limited(sys.stdin.buffer)
             value = row.parse(text)
         except ValueError as error:
             raise ConfigError(row.problem(error, text)) from None
