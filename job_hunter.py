@@ -1103,8 +1103,8 @@ class ConfigManager:
         document = Document(self.config, Vault(self.base))
         if document.vault.keys != Vault(self.base).keys:  # a rotation went on meanwhile
             return self.read()
-        for name in ("", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
-            tighten(join(self.base, name), self.base)
+        for name in (".", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
+            tighten(abspath(join(self.base, name)), self.base)
         plain = ", ".join(row.name for row, _ in document.plain_secrets())
         if plain and not self.warned:
             self.warned = True
