@@ -916,8 +916,10 @@ class Document:
         Returns the setting of the other server if it was changed.
         """
         twin = SETTINGS.get(row.twin)
-        if twin and self.value(twin).value not in (self.value(row).value, value, ""):
-            twin = None
+        if twin:
+            other = self.value(twin)
+            same = other.value in (self.value(row).value, value, "")
+            twin = twin if same and other.status != "unreadable" else None
         for one in filter(None, (row, twin)):
             self.put(one, value)
         return twin
@@ -947,15 +949,19 @@ class Document:
         if "unreadable" in statuses and "configured" not in statuses:
             raise self.vault.unreadable("the stored secrets")
 
-    def seal_anew(self, node: Any) -> Any:
+    def seal_anew(self, node: Any, place: str = "") -> Any:
         """*node*, every secret in it sealed with the next key; what no key opens stays."""
         if isinstance(node, dict):
-            return {name: self.seal_anew(part) for name, part in node.items()}
+            return {name: self.seal_anew(part, f"{place}.{name}") for name, part in node.items()}
         if isinstance(node, list):
-            return [self.seal_anew(part) for part in node]
-        sealed = isinstance(node, str) and is_sealed(trim(node))
-        text = self.vault.open(trim(node)) if sealed else None
-        return node if text is None else SECRET_MARK + self.vault.seal(text)
+            return [self.seal_anew(part, place) for part in node]
+        if not isinstance(node, str) or not is_sealed(trim(node)):
+            return node
+        text = self.vault.open(trim(node))
+        if text is None:
+            logger.warning("%s cannot be decrypted; it stays as it is", place[1:])
+            return node
+        return SECRET_MARK + self.vault.seal(text)
 
 
 # =====================================================================================
