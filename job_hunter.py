@@ -886,7 +886,7 @@ class Document:
             return Value(row, row.default, "default" if row.default else "missing")
         text = self.vault.open(stored) if row.secret and is_sealed(stored) else stored
         if text is None:
-            return Value(row, "", "unreadable", self.vault.unreadable(f"{row.name} ({row.label})"))
+            return Value(row, "", "unreadable", self.vault.unreadable(row.name))
         try:
             value = row.check(text)
         except ValueError as error:
@@ -1592,6 +1592,8 @@ class Setup:
 
     def from_terminal(self) -> None:
         """Ask one question at a time, and store each answer as it is given."""
+        if not self.manager.read().unreadable():
+            self.store({})  # encrypts at once what stands in plain text
         for row in sorted([*ASKED, LLM_CHOICE], key=lambda row: row.rank):
             if row is LLM_CHOICE:
                 self.ask_for_models()
@@ -2097,8 +2099,10 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
     hint = f"run {manager.command('setup')}"
     for row in rows:
         value = values[row["name"]]
-        if value.status == "missing" and is_needed(value.setting, values):
-            value.error = ConfigError(f"{value.setting.label}: missing", hint=hint)
+        if value.error:  # named as in the table
+            value.error = ConfigError(f"{row['service']}: {value.error}", hint=value.error.hint)
+        elif value.status == "missing" and is_needed(value.setting, values):
+            value.error = ConfigError(f"{row['service']}: missing", hint=hint)
     refuse(values.values())
     return 0
 
