@@ -1257,9 +1257,11 @@ class RunLog(logging.Handler):
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
                 file.write(line)
-                fills = file.tell() % LOG_BYTES < len(line)
-            if fills:  # the line crossed the limit: of all processes just one wrote it
+                end = file.tell()
+            if end % LOG_BYTES < len(line):  # it crossed the limit: just one process wrote it
                 os.rename(path, f"{path}.{time.time_ns()}")
+            elif end > LOG_BYTES:  # another process is about to rename it: let it
+                time.sleep(0.01)
         except Exception as error:
             if not self.failed:
                 tell(f"warning: cannot write the log {path}: {error}")
