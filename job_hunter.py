@@ -100,21 +100,14 @@ class ConfigError(Exception):
     what to do, or is empty. Neither ever contains a secret.
     """
 
-    status = 1  # the exit status
-
-    def __init__(self, *problems: str, hint: str = "") -> None:
+    def __init__(self, *problems: str, hint: str = "", status: int = 1) -> None:
         super().__init__(*problems)
         self.problems = problems
         self.hint = hint
+        self.status = status  # the exit status
 
     def __str__(self) -> str:
         return MASKS.hide("\n".join(self.problems))
-
-
-class UsageError(ConfigError):
-    """What was asked for makes no sense."""
-
-    status = 2
 
 
 # =====================================================================================
@@ -124,19 +117,14 @@ class UsageError(ConfigError):
 
 @dataclass(frozen=True)
 class Provider:
-    """Who serves a model: a row of the table, by what stands before the `/` of a model string.
-
-    What is not said here follows from the name as LiteLLM derives it: the variables of the
-    key and of another base URL (see api_key and services).
-    """
+    """Who serves a model; what is not said here follows from the name, as LiteLLM derives it."""
 
     title: str
-    url: str  # its base URL
-    page: str = ""  # where a key is made; empty if it needs none
+    url: str  # its base URL; another one can be named in a variable: see services
+    page: str = ""  # where a key is made, without https://; empty if it needs none
     path: str = "/models"  # below the base URL: the list of the models that it offers
     key_header: str = "Authorization: Bearer {}"
-    key_start: str = ""  # a pattern: how its keys begin
-    key_form: str = "a key"  # the same in words
+    key: tuple[str, str] = ("", "a key")  # a pattern: how its keys begin; and that in words
     bare: tuple[str, ...] = ()  # how models begin that stand without "provider/"
 
 
@@ -145,41 +133,32 @@ PROVIDERS: dict[str, Provider] = {
     "anthropic": Provider(
         "Anthropic",
         "https://api.anthropic.com",
-        "https://console.anthropic.com/settings/keys",
+        "console.anthropic.com/settings/keys",
         path="/v1/models?limit=1000",
         key_header="x-api-key: {}",
-        key_start="sk-ant-",
-        key_form="a key that begins with sk-ant-",
+        key=("sk-ant-", "a key that begins with sk-ant-"),
         bare=("claude",),
     ),
     "openai": Provider(
         "OpenAI",
         "https://api.openai.com/v1",
-        "https://platform.openai.com/api-keys",
-        key_start="(?!sk-ant-)sk-",
-        key_form="a key that begins with sk- (sk-ant- is Anthropic's)",
+        "platform.openai.com/api-keys",
+        key=("(?!sk-ant-)sk-", "a key that begins with sk- (sk-ant- is Anthropic's)"),
         bare=("gpt", "chatgpt", "o1", "o3", "o4"),
     ),
     "gemini": Provider(
         "Gemini",
         "https://generativelanguage.googleapis.com/v1beta",
-        "https://aistudio.google.com/apikey",
+        "aistudio.google.com/apikey",
         path="/openai/models",
     ),
-    "groq": Provider("Groq", "https://api.groq.com/openai/v1", "https://console.groq.com/keys"),
-    "mistral": Provider(
-        "Mistral", "https://api.mistral.ai/v1", "https://console.mistral.ai/api-keys"
+    "groq": Provider("Groq", "https://api.groq.com/openai/v1", "console.groq.com/keys"),
+    "mistral": Provider("Mistral", "https://api.mistral.ai/v1", "console.mistral.ai/api-keys"),
+    "deepseek": Provider("DeepSeek", "https://api.deepseek.com", "platform.deepseek.com/api_keys"),
+    "openrouter": Provider(  # its plain list is given without a key
+        "OpenRouter", "https://openrouter.ai/api/v1", "openrouter.ai/settings/keys", "/models/user"
     ),
-    "deepseek": Provider(
-        "DeepSeek", "https://api.deepseek.com", "https://platform.deepseek.com/api_keys"
-    ),
-    "openrouter": Provider(
-        "OpenRouter",
-        "https://openrouter.ai/api/v1",
-        "https://openrouter.ai/settings/keys",
-        path="/models/user",  # the plain list is given without a key
-    ),
-    "xai": Provider("xAI", "https://api.x.ai/v1", "https://console.x.ai"),
+    "xai": Provider("xAI", "https://api.x.ai/v1", "console.x.ai"),
     "ollama": OLLAMA,
     "ollama_chat": OLLAMA,
 }
@@ -245,9 +224,7 @@ def check_names(value: object) -> list[str]:
 
 
 def check_model(value: object) -> str:
-    model = check_text(value)
-    if not re.fullmatch(r"[^\s/]+(/[^\s/]+)*", model):
-        raise ValueError(f"expected a model string such as {HAIKU}")
+    model = check_form(r"[^\s/]+(/[^\s/]+)*", f"a model string such as {HAIKU}", value)
     if not provider_of(model):
         meant = next((name for name in PROVIDERS if model.startswith(name)), "ollama")
         raise ValueError(f"expected a model with its provider, such as {meant}/{model}")
@@ -285,14 +262,12 @@ class Setting:
     default: Any
     check: Check
     label: str = ""  # the service in the summary
-    question: str = ""  # what a person is asked, in exactly these words; else its name
+    question: str = ""  # what a person is asked, in exactly these words; else the label
     variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
     note: str = ""  # told before the question: where the credential is made
     secret: bool = False
-    required: bool = False
     provider: str = ""  # whose key it is: required as soon as an agent's model is one of its models
-    twin: str = ""  # the setting of the other mail server that is the same for one account
-    usual: str = ""  # a pattern of app passwords: others are accepted with a warning
+    twin: str = ""  # of a login, which is required: the same for the other mail server
     place: str = ""  # the path below the base directory that "" stands for
     is_model: bool = False
     rank: int = 5  # the order of the questions and of the summary
@@ -313,12 +288,11 @@ class Setting:
         elif isinstance(self.default, list):
             value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
-        if self.usual and not re.fullmatch(self.usual, value):
+        if self.check is check_app_password and not re.fullmatch(APP_PASSWORD, value):
             logger.warning("%s: not the 16 letters that Google's have; check it", self.label)
         return value
 
     def problem(self, error: ValueError, value: object) -> str:
-        """What is wrong with a value, with its place, and what was found unless that is secret."""
         found = "" if self.secret or value == "" else f", found {describe(value)}"
         return f"{self.name}: {error}{found}"
 
@@ -342,15 +316,12 @@ def setting(check: Check, default: Any = "", **columns: Any) -> Any:
 
 
 def api_key(provider: str) -> Any:
-    """Declare the field that holds the key of a provider."""
     row = PROVIDERS[provider]
-    label = f"{row.title} API key"
     return setting(
-        partial(check_form, f"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
-        label=label,
-        question=f"{label} (hidden):",
+        partial(check_form, f"{row.key[0]}[!-~]+", f"{row.key[1]}, without spaces"),
+        label=f"{row.title} API key",
         variable=f"{provider.upper()}_API_KEY",
-        note=f"Get one at {row.page}",
+        note=f"Get one at https://{row.page}",
         secret=True,
         provider=provider,
         rank=3,
@@ -358,14 +329,7 @@ def api_key(provider: str) -> Any:
 
 
 app_password = partial(
-    setting,
-    check_app_password,
-    question="Gmail App Password (hidden):",
-    note=f"Get one at {APP_PASSWORD_PAGE}",
-    secret=True,
-    required=True,
-    usual=APP_PASSWORD,
-    rank=1,
+    setting, check_app_password, note=f"Get one at {APP_PASSWORD_PAGE}", secret=True, rank=1
 )
 
 
@@ -387,7 +351,6 @@ class SmtpConfig:
         label="Gmail address",
         question="Gmail address for sending:",
         variable="GMAIL_USERNAME",
-        required=True,
         twin="imap.username",
         rank=0,
     )
@@ -402,9 +365,7 @@ class ImapConfig:
 
     host: str = setting(check_host, "imap.gmail.com", label="IMAP server")
     port: int = setting(check_port, 993, label="IMAP port")
-    username: str = setting(
-        check_email, label="Gmail address (IMAP)", required=True, twin="smtp.username", rank=0
-    )
+    username: str = setting(check_email, label="Gmail address (IMAP)", twin="smtp.username", rank=0)
     password: str = app_password(label="Gmail App Password (IMAP)", twin="smtp.password")
 
 
@@ -445,9 +406,9 @@ class AppConfig:
     xai_api_key: str = api_key("xai")
     # What load() found, by name, and where: save() writes what differs from it. As an InitVar
     # it is no field, but dataclasses.replace() hands it on.
-    loaded: InitVar[tuple[str, Mapping[str, Any]]] = ("", {})
+    loaded: InitVar[tuple[str, Values]] = ("", {})
 
-    def __post_init__(self, loaded: tuple[str, Mapping[str, Any]]) -> None:
+    def __post_init__(self, loaded: tuple[str, Values]) -> None:
         vars(self)["loaded"] = loaded
 
     def api_key_for(self, agent: str) -> str:
@@ -463,15 +424,8 @@ class AppConfig:
 @cache
 def agent_setting(agent: str) -> Setting:
     """The row of an agent's model; there may be more agents than the seven."""
-    return Setting(
-        ("agents", agent, "model"),
-        DEFAULT_MODEL,
-        check_model,
-        label=f"{agent} model",
-        question=f"Model for {agent}:",
-        is_model=True,
-        rank=2,
-    )
+    path, label = ("agents", agent, "model"), f"{agent} model"
+    return Setting(path, DEFAULT_MODEL, check_model, label, is_model=True, rank=2)
 
 
 def settings_of(schema: Any, *path: str) -> Iterator[Setting]:
@@ -511,13 +465,12 @@ Values = Mapping[str, Value]  # by the names of the settings
 
 
 def is_needed(row: Setting, values: Values) -> bool:
-    """Whether a setting is required, by itself or for the model of an agent."""
+    """Whether a setting is required, as a login or for the model of an agent."""
     models = [value.value for value in values.values() if value.setting.is_model]
-    return row.required or row in map(key_setting, models)
+    return bool(row.twin) or row in map(key_setting, models)
 
 
 def is_answered(row: Setting, values: Values) -> bool:
-    """Whether a setting, and its twin, have a valid value."""
     return all(values[name].status == "configured" for name in (row.name, row.twin or row.name))
 
 
@@ -576,8 +529,7 @@ def is_inside(path: str, base: str) -> bool:
 def tighten(path: str, base: str) -> None:
     """Take from *path* what other users may do with it, and log that; the one place that does so.
 
-    Only from a regular file or a directory in the base directory that belongs to this user:
-    not from a device, a directory that all may use (sticky), or what a link leads to outside.
+    Not from a device, what is another user's, sticky (for all to use), or linked to outside.
     """
     if sys.platform == "win32" or not is_inside(path, base):
         return
@@ -600,7 +552,6 @@ def make_private(path: str, mode: int) -> None:
 
 
 def make_directory(path: str) -> None:
-    """Make *path*, and what is missing above it, for this user alone."""
     if not isdir(path):
         make_directory(dirname(path))
         with os_errors(path):
@@ -610,17 +561,16 @@ def make_directory(path: str) -> None:
 
 def open_private(path: str, flags: int) -> int:
     """Open for open(): only a regular file; what is created is for this user alone, at once."""
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
-        return os.open(path, flags, 0o600)
+    found = exists(path)
+    if found and not isfile(path):
+        raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
     descriptor = os.open(path, flags, 0o600)
-    make_private(path, 0o600)
+    if not found:
+        make_private(path, 0o600)
     return descriptor
 
 
 def read_file(path: str) -> bytes | None:
-    """The content of a file, or None if there is none."""
     with os_errors(path), suppress(FileNotFoundError), open(path, "rb", opener=open_private) as f:
         return f.read()
     return None
@@ -706,16 +656,13 @@ class Vault:
         self.base = base
         self.path = join(base, KEY_FILE)
         self.next_path = join(base, NEXT_KEY_FILE)
-        self.keys: dict[str, bytes] = {}  # by path
         # The next one first: it becomes the machine key, and read afterwards, it would be gone.
-        for path in (self.next_path, self.path):
-            key = read_file(path)
-            if key is None:
-                continue
+        found = {path: read_file(path) for path in (self.next_path, self.path)}
+        self.keys = {path: key for path, key in found.items() if key is not None}
+        for path, key in self.keys.items():
             if len(key) != MACHINE_KEY_BYTES:
                 problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
                 raise ConfigError(problem, hint=f"restore it from a copy, or {MOVE_AWAY}")
-            self.keys[path] = key
 
     def open(self, token: str) -> str | None:
         """The text in a token, with or without its mark; None if no key opens it."""
@@ -730,19 +677,17 @@ class Vault:
         return None
 
     def unreadable(self, place: str) -> ConfigError:
-        """The error of what no key opens."""
         how = "does not fit" if self.keys else "is missing"
         problem = f"{place} cannot be decrypted: the machine key {self.path} {how}"
         setup = command(self.base, "setup")
         return ConfigError(problem, hint=f"restore it, or run {setup} to enter the secrets again")
 
     def seal(self, plaintext: str) -> str:
-        """A token of *plaintext*. The caller holds the lock, as a machine key may be made."""
         MASKS.remember(plaintext)
         return self.fernet().encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
 
     def fernet(self) -> Fernet:
-        """What encrypts. The caller holds the lock, as a machine key may be made."""
+        """What encrypts. The caller, of seal() too, holds the lock: a machine key may be made."""
         if not self.keys:
             import_fernet()  # without it no machine key is needed
             self.make_key(self.path)
@@ -755,11 +700,6 @@ class Vault:
             write_file(path, machine_key)
             self.keys = {path: machine_key, **self.keys}
             logger.info("made the machine key %s", path)
-
-    def end_rotation(self) -> None:
-        """Let the next key become the machine key: by now it opens every secret."""
-        with os_errors(self.next_path):
-            os.replace(self.next_path, self.path)
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
@@ -801,13 +741,8 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
 # =====================================================================================
 
 
-def is_sealed(stored: object) -> bool:
-    """Whether what is stored of a secret is encrypted."""
-    return isinstance(stored, str) and stored.startswith(SECRET_MARK)
-
-
-def parse_json(text: str) -> Any:
-    """What a JSON text says; ValueError for a name that comes twice and for NaN or Infinity too."""
+def read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file, with no name twice and no NaN; without it, all but the models."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built: dict[str, Any] = {}
@@ -822,33 +757,27 @@ def parse_json(text: str) -> Any:
             raise ValueError(f"{text} is not a number that JSON has")
         return float(text)
 
-    return json.loads(text, object_pairs_hook=build, parse_float=number, parse_constant=number)
+    data = read_file(path)
+    if data is None:
+        return asdict(AppConfig(agents={}))
+    strict = partial(json.loads, object_pairs_hook=build, parse_float=number, parse_constant=number)
+    try:
+        content = strict(data.decode("utf-8-sig"))
+        if isinstance(content, dict):
+            return content
+        raise ValueError(f"expected an object, found {describe(content)}")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}", hint=f"fix it in an editor, or {MOVE_AWAY}") from None
 
 
-def rows_with(agents: Iterable[str]) -> dict[str, Setting]:
-    """The table, with a row for each agent of a configuration: there may be more than the seven."""
-    return SETTINGS | {row.name: row for row in map(agent_setting, agents)}
-
-
+@dataclass
 class Document:
     """The values of config.json: checked and in plain text outside, sealed and JSON inside."""
 
-    keep_old = False  # whether the file is to be copied before it is written
-
-    def __init__(self, path: str, vault: Vault) -> None:
-        """Read *path*; where there is no such file, the document holds all but the models."""
-        self.path = path
-        self.vault = vault
-        data = read_file(path)
-        self.content: Any = asdict(AppConfig(agents={}))
-        try:
-            if data is not None:
-                self.content = parse_json(data.decode("utf-8-sig"))
-            if not isinstance(self.content, dict):
-                raise ValueError(f"expected an object, found {describe(self.content)}")
-        except (ValueError, RecursionError) as error:
-            hint = f"fix it in an editor, or {MOVE_AWAY}"
-            raise ConfigError(f"{path}: {error}", hint=hint) from None
+    path: str
+    content: dict[str, Any]
+    vault: Vault
+    keep_old: bool = False  # whether the file is to be copied before it is written
 
     def dump(self) -> bytes:
         text = json.dumps(self.content, indent=2, ensure_ascii=False)
@@ -856,10 +785,10 @@ class Document:
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def settings(self) -> dict[str, Setting]:
-        """The table for this document."""
         agents = self.content.get("agents")
-        agents = agents if isinstance(agents, dict) else {}
-        return rows_with(name for name, agent in agents.items() if isinstance(agent, dict))
+        named = agents.items() if isinstance(agents, dict) else ()
+        rows = (agent_setting(name) for name, agent in named if isinstance(agent, dict))
+        return SETTINGS | {row.name: row for row in rows}
 
     def holder(self, row: Setting, make: bool = False) -> Any:
         """The object that a setting stands in: by default an empty one, which *make* keeps."""
@@ -867,9 +796,9 @@ class Document:
         for depth, name in enumerate(row.path[:-1], 1):
             node = node.setdefault(name, {}) if make else node.get(name, {})
             if not isinstance(node, dict):
-                problem = f"{'.'.join(row.path[:depth])}: expected an object, found"
-                hint = f"fix it in an editor: {self.path}"
-                raise ConfigError(f"{problem} {describe(node)}", hint=hint)
+                place = ".".join(row.path[:depth])
+                problem = f"{place}: expected an object, found {describe(node)}"
+                raise ConfigError(problem, hint=f"fix it in an editor: {self.path}")
         return node
 
     def stored(self, row: Setting) -> Any:
@@ -884,9 +813,10 @@ class Document:
             return Value(row, row.default, "invalid", error)
         if stored is None:
             return Value(row, row.default, "default" if row.default else "missing")
-        text = self.vault.open(stored) if row.secret and is_sealed(stored) else stored
+        sealed = row.secret and f"{stored}".startswith(SECRET_MARK)
+        text = self.vault.open(stored) if sealed else stored
         if text is None:
-            return Value(row, "", "unreadable", self.vault.unreadable(row.name))
+            return Value(row, None, "unreadable", self.vault.unreadable(row.name))
         try:
             value = row.check(text)
         except ValueError as error:
@@ -904,22 +834,17 @@ class Document:
         holder, key = self.holder(row, make=True), row.path[-1]
         if row.secret:
             self.refuse_other_key()
-            stored = holder.get(key)
-            if value and is_sealed(stored) and self.vault.open(stored) == value:
+            stored = f"{holder.get(key)}"
+            if value and stored.startswith(SECRET_MARK) and self.vault.open(stored) == value:
                 return
             value = value and SECRET_MARK + self.vault.seal(value)
         holder[key] = value
 
     def put_for_account(self, row: Setting, value: Any) -> Setting | None:
-        """Store a value, for the other mail server too unless that has one of its own.
-
-        Returns the setting of the other server if it was changed.
-        """
+        """Store a value, for the other mail server too unless it has its own; give that setting."""
         twin = SETTINGS.get(row.twin)
-        if twin:
-            other = self.value(twin)
-            same = other.value in (self.value(row).value, value, "")
-            twin = twin if same and other.status != "unreadable" else None
+        if twin and self.value(twin).value not in (self.value(row).value or "", ""):
+            twin = None
         for one in filter(None, (row, twin)):
             self.put(one, value)
         return twin
@@ -929,18 +854,12 @@ class Document:
         for row in SECRETS:
             with suppress(ConfigError):  # value() speaks of it
                 text = self.stored(row)
-                if isinstance(text, str) and not is_sealed(text):
+                if isinstance(text, str) and not text.startswith(SECRET_MARK):
                     MASKS.remember(text)
                     yield row, text
 
     def unreadable(self) -> list[Setting]:
         return [row for row in SECRETS if self.value(row).status == "unreadable"]
-
-    def drop_unreadable(self) -> None:
-        """Make room for new secrets in place of those that no key opens; a copy keeps these."""
-        for row in self.unreadable():
-            self.holder(row)[row.path[-1]] = ""
-            self.keep_old = True
 
     def refuse_other_key(self) -> None:
         """Where secrets are stored whose key is gone or another one, another must not be used."""
@@ -955,7 +874,7 @@ class Document:
             return {name: self.seal_anew(part, f"{place}.{name}") for name, part in node.items()}
         if isinstance(node, list):
             return [self.seal_anew(part, place) for part in node]
-        if not isinstance(node, str) or not is_sealed(trim(node)):
+        if not isinstance(node, str) or not trim(node).startswith(SECRET_MARK):
             return node
         text = self.vault.open(trim(node))
         if text is None:
@@ -967,13 +886,6 @@ class Document:
 # =====================================================================================
 # ConfigManager: the base directory, where documents are read and changed
 # =====================================================================================
-
-
-def part_of(config: AppConfig, row: Setting) -> Any:
-    """The dataclass of a configuration that has a setting."""
-    if row.is_model:
-        return config.agents.setdefault(row.path[1], AgentConfig())
-    return getattr(config, row.path[0]) if row.path[1:] else config
 
 
 class ConfigManager:
@@ -1010,14 +922,17 @@ class ConfigManager:
 
         Creates nothing. Raises ConfigError with every problem of the file, each with its place.
         """
-        values = self.read().values().values()
-        refuse(values)
+        values = self.read().values()
+        refuse(values.values())
         config = AppConfig()
-        for value in values:
-            row = value.setting
-            setattr(part_of(config, row), row.path[-1], copy(value.value))
-        loaded = {value.setting.name: value.value for value in values}
-        vars(config)["loaded"] = (realpath(self.base), loaded)
+        for value in values.values():
+            path = value.setting.path
+            if value.setting.is_model:
+                config.agents[path[1]] = AgentConfig(value.value)
+            else:
+                part = getattr(config, path[0]) if path[1:] else config
+                setattr(part, path[-1], copy(value.value))
+        vars(config)["loaded"] = (realpath(self.base), values)
         return config
 
     def load_or_create(self) -> AppConfig:
@@ -1034,26 +949,17 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        rows = rows_with(config.agents)
-        values: dict[str, Any] = {}
-        problems = []
-        for name, row in rows.items():
-            value = getattr(part_of(config, row), row.path[-1])
-            try:
-                values[name] = "" if value == "" else copy(row.check(value))
-            except ValueError as error:
-                problems.append(row.problem(error, value))
-        if problems:
-            raise ConfigError(*problems)
+        values = Document(self.config, asdict(config), Vault(self.base)).values()
+        refuse(values.values())
         here = realpath(self.base)
         there, loaded = vars(config)["loaded"]
         with self.edit() as document:
             known = loaded if there == here and exists(self.config) else {}
             for name, value in values.items():
-                if known.get(name) != value:
-                    document.put(rows[name], value)
+                if name not in known or known[name].value != value.value:
+                    document.put(value.setting, value.value)
             for name in known.keys() - values.keys():  # only agents can be deleted
-                document.content["agents"].pop(".".join(name.split(".")[1:-1]), None)
+                document.content["agents"].pop(known[name].setting.path[1], None)
         vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
@@ -1090,7 +996,7 @@ class ConfigManager:
         return join(directory, f"run-{time.strftime('%Y-%m-%d')}.log")
 
     def find(self, name: str) -> Setting:
-        """The row of the table with this name; if there is none, UsageError names the nearest."""
+        """The row of the table with this name; if there is none, the error names the nearest."""
         rows = self.read().settings()
         if name not in rows:
             from difflib import get_close_matches
@@ -1101,13 +1007,15 @@ class ConfigManager:
             if equals:
                 words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
-            raise UsageError(f"{describe(asked + equals)} is not the name of a setting", hint=hint)
+            problem = f"{describe(asked + equals)} is not the name of a setting"
+            raise ConfigError(problem, hint=hint, status=2)
         return rows[name]
 
     def read(self) -> Document:
         """The document, and the keys that open it, of one moment: readers take no lock."""
-        document = Document(self.config, Vault(self.base))
-        if document.vault.keys != Vault(self.base).keys:  # a rotation went on meanwhile
+        vault = Vault(self.base)
+        document = Document(self.config, read_object(self.config), vault)
+        if vault.keys != Vault(self.base).keys:  # a rotation went on meanwhile
             return self.read()
         for name in (".", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
             tighten(abspath(join(self.base, name)), self.base)
@@ -1120,10 +1028,7 @@ class ConfigManager:
 
     @contextmanager
     def edit(self) -> Iterator[Document]:
-        """Everything is changed here: lock, read, let the caller change, compare, write.
-
-        Secrets in plain text are encrypted too, and a rotation that was ever begun is completed.
-        """
+        """Everything is changed here, all secrets sealed, a rotation that was begun completed."""
         make_directory(self.base)
         with locked(self.base):
             document = self.read()
@@ -1141,31 +1046,17 @@ class ConfigManager:
                     self.back_up()
                 write_file(self.config, after)
                 logger.info("stored the configuration %s", self.config)
-            if rotating:
-                vault.end_rotation()
+            if rotating:  # by now the next key opens every secret
+                with os_errors(vault.next_path):
+                    os.replace(vault.next_path, vault.path)
 
     def back_up(self) -> None:
         """Keep a copy of the file, named after this second, or the next that has no copy yet."""
-        for moment in count(time.time()):
-            path = self.config + time.strftime(".%Y%m%d-%H%M%S.bak", time.localtime(moment))
-            if not exists(path):
-                break
+        moments = map(time.localtime, count(time.time()))
+        paths = (self.config + time.strftime(".%Y%m%d-%H%M%S.bak", moment) for moment in moments)
+        path = next(path for path in paths if not exists(path))
         write_file(path, read_file(self.config) or b"")
         logger.warning("the old configuration is kept as %s", path)
-
-    def rotate_key(self) -> None:
-        """Make a new machine key and encrypt every secret with it.
-
-        The next key is stored beside the present one, then the secrets, then the next key
-        becomes the machine key: wherever that stops, one of the two opens every secret.
-        """
-        document = self.read()
-        refuse(map(document.value, document.unreadable()))
-        if not document.vault.keys:
-            hint = f"run this first: {self.command('setup')}"
-            raise ConfigError("there is no machine key yet, so nothing to rotate", hint=hint)
-        with self.edit() as document:  # which completes the rotation
-            document.vault.make_key(document.vault.next_path)
 
 
 # =====================================================================================
@@ -1464,7 +1355,7 @@ def suspend(*_: object) -> None:
 def ask(row: Setting, keep: Any = "") -> Any:
     """One answer of a person, checked. Enter gives *keep*, unless that is empty."""
     read = getpass if row.secret else read_visible
-    prompt = row.question or f"{row.name}:"
+    prompt = row.question or f"{row.label or row.name}{' (hidden)' * row.secret}:"
     if keep:
         prompt += f" [{ASTERISKS if row.secret else keep}]".replace("\n", ", ")
     if row.note:
@@ -1583,7 +1474,9 @@ class Setup:
         return {agent_setting(agent): model for agent, model in models.items()}
 
     def put(self, document: Document, answers: Mapping[Setting, Any]) -> None:
-        document.drop_unreadable()
+        for row in document.unreadable():  # makes room for new ones; a copy keeps these
+            document.holder(row)[row.path[-1]] = ""
+            document.keep_old = True
         for row, answer in answers.items():
             document.put_for_account(row, answer)
         self.given.update(answers)
@@ -1715,9 +1608,10 @@ ADVICE = {
     r"\.Refused'": "{said}",
     # Answers of providers; Ollama has no key
     "^(?!Ollama ).*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
-    " {row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama ).*\nHTTP 402": "wants to be paid ({quote}); see {row.page}",
-    "^(?!Ollama ).*\nHTTP 403": "forbids this ({quote}); check what the key may do at {row.page}",
+    " https://{row.page}, then run {program} set {name}_api_key",
+    "^(?!Ollama ).*\nHTTP 402": "wants to be paid ({quote}); see https://{row.page}",
+    "^(?!Ollama ).*\nHTTP 403": "forbids this ({quote}); check the rights of the key at"
+    " https://{row.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
     "\nHTTP 429": "gets too many requests ({quote}); wait a minute and try again",
@@ -2139,9 +2033,10 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
     row = manager.find(args.name)
     text = " ".join(args.value)
     if row.secret and text:
-        raise UsageError(
+        raise ConfigError(
             "a secret is not taken from the command line, where others see it",
             hint=f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}",
+            status=2,
         )
     if not text and at_terminal():
         value = ask(row)
@@ -2180,7 +2075,7 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: R
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not any(words[:1]):
         example = f"for example: {manager.command('run', '--', 'python', 'agent.py')}"
-        raise UsageError("there is no command to run", hint=example)
+        raise ConfigError("there is no command to run", hint=example, status=2)
     values = manager.read().values()
     refuse(values.values())
     environment = {**os.environ}
@@ -2206,7 +2101,15 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
     Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
     done. A copy of the old configuration can only be read with a copy of the old key.
     """
-    manager.rotate_key()
+    document = manager.read()
+    refuse(map(document.value, document.unreadable()))
+    if not document.vault.keys:
+        hint = f"run this first: {manager.command('setup')}"
+        raise ConfigError("there is no machine key yet, so nothing to rotate", hint=hint)
+    # The next key is stored beside the present one, then the secrets, then the next key becomes
+    # the machine key: wherever that stops, one of the two opens every secret.
+    with manager.edit() as document:
+        document.vault.make_key(document.vault.next_path)
     tell("There is a new machine key, and every secret is encrypted with it.")
     return 0
 
@@ -2317,8 +2220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = error
     except KeyboardInterrupt:
         tell("")
-        problem = ConfigError("interrupted")
-        problem.status = 130
+        problem = ConfigError("interrupted", status=130)
     except OSError as error:  # files are spoken of by ConfigError: this is standard output
         discard(1)
         if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
