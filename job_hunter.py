@@ -1593,19 +1593,10 @@ UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or ch
 UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
 #: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
 #: and, on a line of its own, what was said. ERROR are the classes of the exception, and the one
-#: behind it, of which smtplib and urllib say less. {said} is what was said, {quote} no more than
-#: its beginning, as others may say much; the other {words} are attributes of the service.
+#: behind it, of which smtplib and urllib say less. {quote} is the beginning of what was said, as
+#: others may say much; the other {words} are attributes of the service. What check itself finds
+#: out needs no row: it is a ConfigError, which says what to do.
 ADVICE = {
-    # What check itself finds
-    "\nneeds the ": "{said}; run {program} setup",
-    "\ncannot use SSL_CERT_FILE": "{said}; name a file of certificates (PEM)",
-    "\noffers no login that this program can use": "{said}, so none was sent; check {fix}",
-    "\nhas no usable address": "{said}; set {fix} to one such as {row.url}, without user and"
-    " password",
-    "\nwould get the key over plain http": "{said}, for others to read, so it was not sent; set"
-    " {fix} to an address with https",
-    "\ndid not answer with a list": "{said}; try again later, or check {fix}",
-    r"\.Refused'": "{said}",
     # Answers of providers; Ollama has no key
     "^(?!Ollama ).*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
     " https://{row.page}, then run {program} set {name}_api_key",
@@ -1669,18 +1660,6 @@ ADVICE = {
 }
 
 
-class Refused(Exception):  # noqa: N818  # it speaks of a service, not of this program
-    """A service cannot be used, or does not offer what is needed."""
-
-
-def one_line(*said: object) -> str:
-    """What others say as one line, masked."""
-    texts = (
-        part.decode("utf-8", "replace") if isinstance(part, bytes) else f"{part}" for part in said
-    )
-    return " ".join(MASKS.hide(" ".join(texts)).split())
-
-
 def limited(server: Any, line: bytes) -> bytes:
     """A line of a mail server, whose lines must come to an end some time."""
     server.talk = getattr(server, "talk", 0) + len(line)
@@ -1699,7 +1678,7 @@ def tls_context() -> ssl.SSLContext:
         try:
             context.load_verify_locations(file)
         except OSError as error:
-            raise Refused(f"cannot use SSL_CERT_FILE={file} ({one_line(*error.args)})") from None
+            raise ConfigError(f"cannot use SSL_CERT_FILE={file}: {error.strerror}") from None
     return context
 
 
@@ -1721,12 +1700,15 @@ class Service:
 
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
-        said = one_line(*error.args)
+        parts = (str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}" for x in error.args)
+        said = " ".join(MASKS.hide(" ".join(parts)).split())
+        if isinstance(error, ConfigError):
+            return said
         text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
         row = next(row for pattern, row in ADVICE.items() if re.search(pattern, text))
         if row == UNEXPECTED:
             logger.error("unexpected failure of a check", exc_info=error)
-        return row.format(said=said, quote=said[:150], **vars(self))
+        return row.format(quote=said[:150], **vars(self))
 
 
 @dataclass
@@ -1737,7 +1719,8 @@ class MailServer(Service):
         login = self.login
         MASKS.remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
         if not (login.username and login.password):
-            raise Refused("needs the Gmail address and the Gmail App Password")
+            needed = "the Gmail address and the Gmail App Password"
+            raise ConfigError(f"needs {needed}; run {self.program} setup")
         self.log_in()
         return f"logged in as {login.username}"
 
@@ -1786,9 +1769,11 @@ class Imap(MailServer):
         login = self.login
         server = Server(login.host, login.port, ssl_context=self.tls(), timeout=self.timeout)
         with server.socket():
-            offered = one_line(*server.capabilities)
+            offered = " ".join(server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise Refused(f"offers no login that this program can use ({offered})")
+                raise ConfigError(
+                    f"takes no login with a password ({offered[:99]}); check {self.fix}"
+                )
             server.login(login.username, login.password)
 
 
@@ -1804,7 +1789,7 @@ class Models(Service):
         from difflib import get_close_matches
 
         if self.row.page and not self.key:
-            raise Refused(f"needs the {self.title} API key")
+            raise ConfigError(f"needs the {self.title} API key; run {self.program} setup")
         offered, problems = self.offered(), []
         for model, agents in self.used.items():
             wanted = model.split("/", 1)[-1].removesuffix(":latest")
@@ -1824,7 +1809,7 @@ class Models(Service):
                 problem += f"; the nearest is {nearest[0]}: run {' && '.join(fixes)}"
             problems.append(problem)
         if problems:
-            raise Refused("; and ".join(problems))
+            raise ConfigError("; and ".join(problems))
         return f"offers all configured models ({', '.join(self.used)})"
 
     def offered(self) -> list[str]:
@@ -1833,9 +1818,10 @@ class Models(Service):
         if "://" not in url:  # OLLAMA_HOST may be a host alone
             url = f"http://{url}" if ":" in url else f"http://{url}:11434"
         if not re.fullmatch(BASE_URL, url):
-            raise Refused("has no usable address")
+            like = f"like {self.row.url}, without user and password"
+            raise ConfigError(f"has no usable address; set {self.fix} to one {like}")
         if self.key and not re.match(f"https:|{THIS_MACHINE}", url):
-            raise Refused("would get the key over plain http")
+            raise ConfigError(f"gets no key over plain http; set {self.fix} to an https address")
         names: list[str] = []
         # Where a server listens, 0.0.0.0, is no address to ask.
         page = first = url.replace("//0.0.0.0", "//127.0.0.1") + self.row.path
@@ -1848,7 +1834,8 @@ class Models(Service):
                     names.append(name.removeprefix("models/").removesuffix(":latest"))
                 page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
             except Exception:  # whatever else it answered
-                raise Refused("did not answer with a list of models") from None
+                problem = "did not answer with a list of models"
+                raise ConfigError(f"{problem}; try again later, or check {self.fix}") from None
             if not page:
                 break
         return names
@@ -1879,7 +1866,7 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
     """The services that the configuration uses; says which models it cannot ask for."""
     config = manager.load()
     tls = cache(tls_context)  # to read the certificates takes long
-    with suppress(Refused):  # here already: OpenSSL must not be unloaded while a thread does it
+    with suppress(ConfigError):  # here already: OpenSSL must not be unloaded while a thread does it
         tls()
     shared = manager.command(), tls, timeout
     for name, kind in (("smtp", Smtp), ("imap", Imap)):
