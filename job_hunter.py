@@ -1668,20 +1668,6 @@ def limited(server: Any, line: bytes) -> bytes:
     return line
 
 
-def tls_context() -> ssl.SSLContext:
-    """What verifies servers, by the certificates of the system or those in SSL_CERT_FILE."""
-    import ssl
-
-    context = ssl.create_default_context()
-    file = os.environ.get("SSL_CERT_FILE")
-    if file:
-        try:
-            context.load_verify_locations(file)
-        except OSError as error:
-            raise ConfigError(f"cannot use SSL_CERT_FILE={file}: {error.strerror}") from None
-    return context
-
-
 @dataclass
 class Service:
     """What check tries: a line of its output."""
@@ -1691,7 +1677,7 @@ class Service:
     address: str
     fix: str  # what changes the address
     program: str  # what a command that is to be run begins with
-    tls: Callable[[], ssl.SSLContext]
+    tls: ssl.SSLContext
     timeout: float
 
     def attempt(self) -> str:
@@ -1744,12 +1730,12 @@ class Smtp(MailServer):
                     self.file.readline = lambda size: limited(self, read(size))
                 return super().getreply()
 
-        options = {"context": self.tls()} if tls_first else {}
+        options = {"context": self.tls} if tls_first else {}
         # With an address it need not look up the name of this machine.
         server = Server(login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options)
         try:
             if not tls_first:
-                server.starttls(context=self.tls())
+                server.starttls(context=self.tls)
             server.ehlo_or_helo_if_needed()
             if "PLAIN" in server.esmtp_features.get("auth", ""):  # or a refused one is tried again
                 server.esmtp_features["auth"] = "PLAIN"
@@ -1767,7 +1753,7 @@ class Imap(MailServer):
                 return limited(self, super().readline())
 
         login = self.login
-        server = Server(login.host, login.port, ssl_context=self.tls(), timeout=self.timeout)
+        server = Server(login.host, login.port, ssl_context=self.tls, timeout=self.timeout)
         with server.socket():
             offered = " ".join(server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
@@ -1850,7 +1836,7 @@ class Models(Service):
             asked.add_header(*self.row.key_header.format(self.key).split(": "))
         proxy = ProxyHandler({} if re.match(THIS_MACHINE, url) else None)
         opener = OpenerDirector()  # without what follows redirects: a key goes to nobody else
-        for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls())):
+        for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls)):
             opener.add_handler(handler)
         with opener.open(asked, timeout=self.timeout) as answer:
             content: bytes = answer.read(LONGEST_ANSWER)
@@ -1864,10 +1850,13 @@ class Models(Service):
 
 def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
     """The services that the configuration uses; says which models it cannot ask for."""
-    config = manager.load()
-    tls = cache(tls_context)  # to read the certificates takes long
-    with suppress(ConfigError):  # here already: OpenSSL must not be unloaded while a thread does it
-        tls()
+    import ssl
+
+    config, tls = manager.load(), ssl.create_default_context()
+    file = os.environ.get("SSL_CERT_FILE")
+    if file:
+        with os_errors(f"cannot use SSL_CERT_FILE={file}"):
+            tls.load_verify_locations(file)
     shared = manager.command(), tls, timeout
     for name, kind in (("smtp", Smtp), ("imap", Imap)):
         login = getattr(config, name)
