@@ -1591,6 +1591,8 @@ REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
 
 UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or check {fix}"
 UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
+REFUSED = "refused the name {login.username} or its app password ({quote})"
+CORRECT = "correct them with {program} set {name}.username or {program} set {name}.password"
 #: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
 #: and, on a line of its own, what was said. ERROR are the classes of the exception, and the one
 #: behind it, of which smtplib and urllib say less. {quote} is the beginning of what was said, as
@@ -1598,60 +1600,40 @@ UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
 #: out needs no row: it is a ConfigError, which says what to do.
 ADVICE = {
     # Answers of providers; Ollama has no key
-    "^(?!Ollama ).*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one at"
-    " https://{row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama ).*\nHTTP 402": "wants to be paid ({quote}); see https://{row.page}",
-    "^(?!Ollama ).*\nHTTP 403": "forbids this ({quote}); check the rights of the key at"
+    "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
+    " at https://{row.page}, then run {program} set {name}_api_key",
+    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); check the account at"
     " https://{row.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
     "\nHTTP 429": "gets too many requests ({quote}); wait a minute and try again",
     "\nHTTP 5": "is out of order ({quote}); try again later",
     "\nHTTP": "has no list of models there ({quote}); check {fix}",
-    # The network, where a provider may be behind a proxy
-    "^SMTP .*TimeoutError.*\n": "did not answer in time; check {fix} (465: TLS from the first byte,"
-    " other ports: STARTTLS), or give it longer with --timeout",
+    # The network
     "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
-    "://.*(gaierror.*\n|UnicodeError(?s:.*)idna)": "cannot be found, it or its proxy; check the"
-    " network, {fix} and the proxy variables",
-    "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found, no such host; check the network,"
-    " and {fix}",
-    "^Ollama .*ConnectionRefusedError": "is not running; start it with: ollama serve, or"
-    " check {fix}",
-    "://.*ConnectionRefusedError": "is not there, it or its proxy, nothing listens at that address;"
-    " check {fix} and the proxy variables",
-    "ConnectionRefusedError.*\n": "is not there, nothing listens at that address; check {fix}",
-    "Tunnel connection failed": "cannot be reached ({quote}); check the proxy variables",
-    "Connection(Reset|Aborted)?Error|BrokenPipeError|SMTPServerDisconnected|SSLEOFError"
-    "|socket error: EOF": "hung up in the middle; try again later, or check {fix}",
-    "certificate has expired": "has a certificate that has expired; tell who runs the server, or"
-    " check the clock of this machine",
-    "certificate is not yet": "has a certificate that is not valid yet; check the clock here",
+    "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found; check the network, and {fix}",
+    "^Ollama .*ConnectionRefused": "is not running; start it (ollama serve), or check {fix}",
+    "ConnectionRefused.*\n": "is not there, nothing listens at that address; check {fix}",
+    r"Connection\w*Error|BrokenPipeError|ServerDisconnected|SSLEOFError|socket error: EOF": "hung"
+    " up in the middle; try again later, or check {fix}",
     "mismatch, certificate": "has a certificate that is for another host; check {fix}",
-    "self.signed certificate|unable to (get (local )?issuer|verify the first)": "has a certificate"
-    " that is from an unknown authority; if you trust it, name its file in SSL_CERT_FILE",
+    "self.signed certificate|unable to (get|verify)": "has a certificate that is from an unknown"
+    " authority; if you trust it, name its file in SSL_CERT_FILE",
     "SSLCertVerificationError": "has a certificate that cannot be accepted ({quote}); tell who runs"
-    " the server",
+    " the server, or check the clock of this machine",
     "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
     # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
-    r"IMAP4\.abort|IMAP4\.error.*\n(\* |no CAPABILITY|server not IMAP4|command"
-    r"|\w+ command error)": UNEXPECTED_ANSWER,
-    r"\[REFERRAL": "sends this name to another server ({quote}); check {fix}",
+    r"IMAP4\.(abort|error.*\n(\* |no CAPA|server not|command|\w+ command err))": UNEXPECTED_ANSWER,
     "not enabled for IMAP": "refused the login ({quote}); switch IMAP on in the account's settings",
     r"\[OVERQUOTA\]": "refused the login ({quote}); make room in the mailbox",
-    # RFC 5530
-    r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]|SMTPAuthenticationError.*\n4": "refused the login"
-    " ({quote}); try again later",
-    r"\[(EXPIRED|AUTHORIZATIONFAILED|PRIVACYREQUIRED|CONTACTADMIN)\]|SMTPAuthenticationError(.*\n5"
-    r"(?!3[45])|(?s:.*)disabled)": "refused the login ({quote}); ask who runs the server",
-    r"(?i)^\w+ (\S+\.)?(gmail|googlemail|google)\.com:.*"
-    r"(SMTPAuthenticationError|IMAP4\.error)": "refused the name {login.username} or its app"
-    " password ({quote}); switch 2-Step Verification on, make one at"
-    f" {APP_PASSWORD_PAGE}, then run {{program}} set {{name}}.password",
-    r"SMTPAuthenticationError|IMAP4\.error": "refused the name {login.username} or its app password"
-    " ({quote}); correct them with {program} set {name}.username or {program} set {name}.password",
-    "UnicodeEncodeError.*\nascii": "takes only ASCII as the name and the password; correct them"
-    " with {program} set {name}.username or {program} set {name}.password",
+    # It is not the password: other codes of RFC 5530, other replies than 534 and 535
+    r"IMAP4\.error.*\n\[(?!AUTHENTICATIONFAILED|\w*ALERT)|SMTPAuthenticationError.*\n"
+    r"(?!53[45](?!.*disabled))": "refused the login ({quote}); try again later, or ask who runs it",
+    r"(?i)^\w+ (\S+\.)?(gmail|google(mail)?)\.com:.*(SMTPAuth|IMAP4\.error)": f"{REFUSED}; switch"
+    f" 2-Step Verification on, make one at {APP_PASSWORD_PAGE}, then run"
+    " {program} set {name}.password",
+    r"SMTPAuthenticationError|IMAP4\.error": f"{REFUSED}; {CORRECT}",
+    "UnicodeEncodeError.*\nascii": f"takes only ASCII as the name and the password; {CORRECT}",
     # What is left
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
@@ -1674,7 +1656,7 @@ class Service:
 
     name: str  # as settings begin with it
     title: str
-    address: str
+    address: str  # and what it is set by
     fix: str  # what changes the address
     program: str  # what a command that is to be run begins with
     tls: ssl.SSLContext
@@ -1768,6 +1750,7 @@ class Models(Service):
     """A provider, which is asked for the models that it offers."""
 
     row: Provider
+    url: str
     key: str
     used: dict[str, list[str]]  # by model: the agents that use it
 
@@ -1800,17 +1783,14 @@ class Models(Service):
 
     def offered(self) -> list[str]:
         """The names of all models that it offers."""
-        url = self.address.rstrip("/")
-        if "://" not in url:  # OLLAMA_HOST may be a host alone
-            url = f"http://{url}" if ":" in url else f"http://{url}:11434"
-        if not re.fullmatch(BASE_URL, url):
+        if not re.fullmatch(BASE_URL, self.url):
             like = f"like {self.row.url}, without user and password"
-            raise ConfigError(f"has no usable address; set {self.fix} to one {like}")
-        if self.key and not re.match(f"https:|{THIS_MACHINE}", url):
-            raise ConfigError(f"gets no key over plain http; set {self.fix} to an https address")
+            raise ConfigError(f"has no usable address; set one {like}")
+        if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
+            raise ConfigError("gets no key over plain http; set an address with https")
         names: list[str] = []
         # Where a server listens, 0.0.0.0, is no address to ask.
-        page = first = url.replace("//0.0.0.0", "//127.0.0.1") + self.row.path
+        page = first = self.url.replace("//0.0.0.0", "//127.0.0.1") + self.row.path
         for _ in range(MOST_PAGES):
             content = self.fetch(page)
             try:
@@ -1861,6 +1841,8 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
     for name, kind in (("smtp", Smtp), ("imap", Imap)):
         login = getattr(config, name)
         address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port"
+        if name == "smtp":
+            fix += " (465: TLS from the first byte, other ports: STARTTLS)"
         yield kind(name, name.upper(), address, fix, *shared, login)
     used: dict[str, dict[str, list[str]]] = {}  # the agents, by provider and model
     for agent, its in config.agents.items():
@@ -1871,9 +1853,13 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
         if row:
             ends = ("API_BASE", "BASE_URL", *(["HOST"] if row is OLLAMA else []))
             variables = [f"{name.upper()}_{end}" for end in ends]
-            fix = next(filter(os.environ.get, variables), variables[0])
-            address, key = os.environ.get(fix) or row.url, getattr(config, f"{name}_api_key", "")
-            yield Models(name, row.title, address, fix, *shared, row, key, models)
+            variable = next(filter(os.environ.get, variables), variables[0])
+            url = (os.environ.get(variable) or row.url).rstrip("/")
+            if "://" not in url:  # OLLAMA_HOST may be a host alone
+                url = f"http://{url}" if ":" in url else f"http://{url}:11434"
+            address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
+            key = getattr(config, f"{name}_api_key", "")
+            yield Models(name, row.title, address, fix, *shared, row, url, key, models)
         else:
             for model in models:
                 say(f"skipped {model}: its key must be in the environment of the agents")
@@ -1926,7 +1912,6 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
             say(f"ok      {where}: {result}")
         else:
             failed.append(service.title)
-            where += f" ({service.fix})" * isinstance(service, Models)
             say(f"failed  {where}: {service.why(result)}")
     if failed:
         raise ConfigError(f"failed: {', '.join(failed)}")
