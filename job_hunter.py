@@ -36,7 +36,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
 from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass
 from functools import cache, partial
@@ -1662,10 +1662,6 @@ class Service:
     tls: ssl.SSLContext
     timeout: float
 
-    def attempt(self) -> str:
-        """Give what was proved, or raise."""
-        raise NotImplementedError
-
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
         parts = (str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}" for x in error.args)
@@ -1684,24 +1680,20 @@ class MailServer(Service):
     login: SmtpConfig | ImapConfig
 
     def attempt(self) -> str:
+        """Give what was proved, or raise."""
         login = self.login
         MASKS.remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
         if not (login.username and login.password):
             needed = "the Gmail address and the Gmail App Password"
             raise ConfigError(f"needs {needed}; run {self.program} setup")
-        self.log_in()
+        log_in = self.smtp if isinstance(login, SmtpConfig) else self.imap
+        log_in(login.host, login.port, login.username, login.password)
         return f"logged in as {login.username}"
 
-    def log_in(self) -> None:
-        raise NotImplementedError
-
-
-class Smtp(MailServer):
-    def log_in(self) -> None:
+    def smtp(self, host: str, port: int, username: str, password: str) -> None:
         import smtplib
 
-        login = self.login
-        tls_first = login.port == 465
+        tls_first = port == 465
 
         class Server(smtplib.SMTP_SSL if tls_first else smtplib.SMTP):  # type: ignore[misc]
             def getreply(self) -> Any:
@@ -1714,35 +1706,28 @@ class Smtp(MailServer):
 
         options = {"context": self.tls} if tls_first else {}
         # With an address it need not look up the name of this machine.
-        server = Server(login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options)
-        try:
+        server = Server(host, port, "[127.0.0.1]", timeout=self.timeout, **options)
+        with closing(server):
             if not tls_first:
                 server.starttls(context=self.tls)
             server.ehlo_or_helo_if_needed()
             if "PLAIN" in server.esmtp_features.get("auth", ""):  # or a refused one is tried again
                 server.esmtp_features["auth"] = "PLAIN"
-            server.login(login.username, login.password)
-        finally:
-            server.close()
+            server.login(username, password)
 
-
-class Imap(MailServer):
-    def log_in(self) -> None:
+    def imap(self, host: str, port: int, username: str, password: str) -> None:
         import imaplib
 
         class Server(imaplib.IMAP4_SSL):
             def readline(self) -> bytes:
                 return limited(self, super().readline())
 
-        login = self.login
-        server = Server(login.host, login.port, ssl_context=self.tls, timeout=self.timeout)
+        server = Server(host, port, ssl_context=self.tls, timeout=self.timeout)
         with server.socket():
             offered = " ".join(server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise ConfigError(
-                    f"takes no login with a password ({offered[:99]}); check {self.fix}"
-                )
-            server.login(login.username, login.password)
+                raise ConfigError(f"takes no password login ({offered[:99]}); check {self.fix}")
+            server.login(username, password)
 
 
 @dataclass
@@ -1828,7 +1813,7 @@ class Models(Service):
         raise HTTPException(f"HTTP {answer.status}", *said)
 
 
-def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
+def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Models]:
     """The services that the configuration uses; says which models it cannot ask for."""
     import ssl
 
@@ -1838,12 +1823,12 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
         with os_errors(f"cannot use SSL_CERT_FILE={file}"):
             tls.load_verify_locations(file)
     shared = manager.command(), tls, timeout
-    for name, kind in (("smtp", Smtp), ("imap", Imap)):
+    for name in ("smtp", "imap"):
         login = getattr(config, name)
         address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port"
         if name == "smtp":
             fix += " (465: TLS from the first byte, other ports: STARTTLS)"
-        yield kind(name, name.upper(), address, fix, *shared, login)
+        yield MailServer(name, name.upper(), address, fix, *shared, login)
     used: dict[str, dict[str, list[str]]] = {}  # the agents, by provider and model
     for agent, its in config.agents.items():
         name = provider_of(its.model).removesuffix("_chat")
@@ -1865,33 +1850,6 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[Service]:
                 say(f"skipped {model}: its key must be in the environment of the agents")
 
 
-def results(services: list[Service], timeout: float) -> Iterator[tuple[Service, Any]]:
-    """Try all at once; give what each proved, or its exception, as it finishes.
-
-    What did not finish in time comes last.
-    """
-    import queue
-
-    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def attempt(service: Service) -> None:
-        try:
-            finished.put((service, service.attempt()))
-        except Exception as error:
-            finished.put((service, error))
-
-    for service in services:
-        threading.Thread(target=attempt, args=[service], daemon=True).start()
-    deadline = time.monotonic() + timeout
-    with suppress(queue.Empty):
-        while services:
-            result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
-            services.remove(result[0])
-            yield result
-    for service in services:
-        yield service, TimeoutError()
-
-
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     """Prove that the credentials work: log in to the mail servers, ask for the models.
 
@@ -1899,20 +1857,36 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     token spent. Exit status 1 if any fails. The base URL of a provider can be set as LiteLLM
     reads it (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
     """
+    import queue
     from urllib.parse import unquote
 
     login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
     for found in re.findall(login_in_url, "\n".join(os.environ.values())):
         for secret in (*found, *map(unquote, found)):
             MASKS.remember(secret)
-    failed = []
-    for service, result in results([*services(manager, args.timeout)], args.timeout):
+    waiting, failed = [*services(manager, args.timeout)], []
+    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def attempt(service: MailServer | Models) -> None:
+        try:
+            finished.put((service, service.attempt()))
+        except Exception as error:
+            finished.put((service, error))
+
+    for service in waiting:
+        threading.Thread(target=attempt, args=[service], daemon=True).start()
+    deadline = time.monotonic() + args.timeout
+    while waiting:
+        service, result = waiting[0], TimeoutError()
+        with suppress(queue.Empty):  # when time is up
+            service, result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+        waiting.remove(service)
         where = f"{service.title} {service.address}"
-        if isinstance(result, str):
-            say(f"ok      {where}: {result}")
-        else:
+        if isinstance(result, Exception):
             failed.append(service.title)
             say(f"failed  {where}: {service.why(result)}")
+        else:
+            say(f"ok      {where}: {result}")
     if failed:
         raise ConfigError(f"failed: {', '.join(failed)}")
     return 0
