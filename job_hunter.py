@@ -1756,18 +1756,14 @@ class Models(Service):
                 problem += f"; run: ollama pull {shlex.quote(wanted)}"
             elif nearest:
                 other = shlex.quote(f"{provider_of(model)}/{nearest[0]}")
-                fixes = [
-                    f"{self.program} set agents.{shlex.quote(agent)}.model {other}"
-                    for agent in agents
-                ]
-                problem += f"; the nearest is {nearest[0]}: run {' && '.join(fixes)}"
+                run = [f"{self.program} set agents.{shlex.quote(a)}.model {other}" for a in agents]
+                problem += f"; the nearest is {nearest[0]}: run {' && '.join(run)}"
             problems.append(problem)
         if problems:
             raise ConfigError("; and ".join(problems))
         return f"offers all configured models ({', '.join(self.used)})"
 
     def offered(self) -> list[str]:
-        """The names of all models that it offers."""
         if not re.fullmatch(BASE_URL, self.url):
             like = f"like {self.row.url}, without user and password"
             raise ConfigError(f"has no usable address; set one {like}")
@@ -1785,8 +1781,9 @@ class Models(Service):
                     names.append(name.removeprefix("models/").removesuffix(":latest"))
                 page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
             except Exception:  # whatever else it answered
-                problem = "did not answer with a list of models"
-                raise ConfigError(f"{problem}; try again later, or check {self.fix}") from None
+                raise ConfigError(
+                    f"gave no list of models; try again, or check {self.fix}"
+                ) from None
             if not page:
                 break
         return names
