@@ -1272,10 +1272,6 @@ def width(text: str) -> int:
     return sum(1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text)
 
 
-def pad(text: str, columns: int) -> str:
-    return text + " " * (columns - width(text))
-
-
 def wrapped(text: str, columns: int) -> list[str]:
     """*text* in pieces of at most *columns*; one at least."""
     pieces = [""]
@@ -1286,8 +1282,10 @@ def wrapped(text: str, columns: int) -> list[str]:
     return pieces
 
 
-def summary(values: Values, asked: Iterable[Setting] | None = None) -> list[dict[str, str]]:
-    """The rows of the summary; after setup, *asked* names what was given this time."""
+def summary(
+    manager: ConfigManager, values: Values, asked: Iterable[Setting] | None = None
+) -> dict[str, Any]:
+    """The rows of the summary, and the paths below it; *asked* is what setup was given now."""
     rows = []
     for value in sorted(values.values(), key=lambda value: value.setting.rank):
         row, status = value.setting, value.status
@@ -1302,28 +1300,14 @@ def summary(values: Values, asked: Iterable[Setting] | None = None) -> list[dict
             status = "[already configured]"
         shown = MASKS.hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
-    return rows
+    database = values["db_path"].error or manager.get_db_path()
+    places = {"configuration": manager.config, "database": database, "log": manager.log_path()}
+    return {"rows": rows, "paths": {name: MASKS.hide(f"{at}") for name, at in places.items()}}
 
 
-def paths(manager: ConfigManager, values: Values) -> dict[str, str]:
-    """What stands below the summary."""
-    database = str(values["db_path"].error or manager.get_db_path())
-    return {
-        "configuration": MASKS.hide(manager.config),
-        "database": MASKS.hide(database),
-        "log": MASKS.hide(manager.log_path()),
-    }
-
-
-def print_summary(
-    manager: ConfigManager, values: Values, asked: Iterable[Setting] | None = None
-) -> None:
-    """Print the rows in columns, and below them the paths.
-
-    A value that is too long for the terminal goes on under itself.
-    """
-    rows = [["Service", "Status", "Value"]]
-    rows += [[*row.values()][1:] for row in summary(values, asked)]
+def print_summary(found: Mapping[str, Any]) -> None:
+    """Print the rows in columns, where a value that is too long goes on under itself."""
+    rows = [["Service", "Status", "Value"], *([*row.values()][1:] for row in found["rows"])]
     rows = [[printable(MASKS.hide(cell), sys.stdout) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
@@ -1331,9 +1315,10 @@ def print_summary(
     rows.insert(1, ["-" * columns for columns in widths])
     for row in rows:
         for cells in zip_longest(*map(wrapped, row, widths), fillvalue=""):
-            say("  ".join(map(pad, cells, widths)).rstrip())
+            padded = [c + " " * (end - width(c)) for c, end in zip(cells, widths, strict=True)]
+            say("  ".join(padded).rstrip())
     say("")
-    for name, path in paths(manager, values).items():
+    for name, path in found["paths"].items():
         say(f"{name.capitalize()}: ".ljust(15) + path)
 
 
@@ -1909,7 +1894,7 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     after = manager.read().values()
     if not after["mailing_address"].value:
         logger.warning("MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address")
-    print_summary(manager, after, setup.given)
+    print_summary(summary(manager, after, setup.given))
     refuse(after.values())  # of what is no question
     tell(f"\nNext: {manager.command('check')}")
     return 0
@@ -1918,14 +1903,13 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
 def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
     """Print the summary, changing nothing; exit status 1 if something is missing or unusable."""
     values = manager.read().values()
-    rows = summary(values)
+    found = summary(manager, values)
     if args.json:
-        # Masked already, and not as a whole: it is JSON.
-        print(json.dumps({"rows": rows, "paths": paths(manager, values)}, indent=2))  # noqa: T201
+        print(json.dumps(found, indent=2))  # noqa: T201  # its values are masked already
     else:
-        print_summary(manager, values)
+        print_summary(found)
     hint = f"run {manager.command('setup')}"
-    for row in rows:
+    for row in found["rows"]:
         value = values[row["name"]]
         if value.error:  # named as in the table
             value.error = ConfigError(f"{row['service']}: {value.error}", hint=value.error.hint)
