@@ -2055,11 +2055,8 @@ def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--base-dir", metavar="DIR", help="where everything is kept")
     common.add_argument("-v", "--verbose", action="count", help="say what is done; -vv in detail")
-    options: dict[str, Any] = {
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-        "parents": [common],
-        "allow_abbrev": False,
-    }
+    look = argparse.RawDescriptionHelpFormatter
+    options: dict[str, Any] = {"formatter_class": look, "parents": [common], "allow_abbrev": False}
     parser = argparse.ArgumentParser(description=__doc__, **options)
     parser.add_argument("--version", action="version", version=f"job_hunter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
@@ -2071,25 +2068,13 @@ def make_parser() -> argparse.ArgumentParser:
         return sub.add_argument
 
     argument = add("setup", cmd_setup, writes=True)
-    argument(
-        "--non-interactive",
-        action="store_true",
-        help=f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name",
-    )
+    text = f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name"
+    argument("--non-interactive", action="store_true", help=text)
     argument("--preset", choices=PRESETS, default="", help="set the models of all agents")
-    argument(
-        "--model",
-        metavar="AGENT=MODEL",
-        type=agent_and_model,
-        action="append",
-        default=[],
-        help="set the model of one agent, over the preset; may be given several times",
-    )
-    argument(
-        "--reconfigure",
-        action="store_true",
-        help="ask all again, Enter keeping a value; or let the variables win over what is stored",
-    )
+    one: dict[str, Any] = {"metavar": "AGENT=MODEL", "type": agent_and_model, "default": []}
+    text = "set the model of one agent, over the preset; may be given several times"
+    argument("--model", action="append", help=text, **one)
+    argument("--reconfigure", action="store_true", help="ask all again; or let variables win")
     add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
     name = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
     add("get", cmd_get)("name", **name)
