@@ -1347,7 +1347,7 @@ def ask(row: Setting, keep: Any = "") -> Any:
         tell(row.note)
     while True:
         try:
-            with handling(["SIGTSTP"], suspend):
+            with handling(suspend, "SIGTSTP"):
                 text = trim(read(f"{prompt} "))
             return keep if keep and not text else row.parse(text)
         except ValueError as error:
@@ -1387,14 +1387,11 @@ def read_visible(prompt: str) -> str:
 
 
 @contextmanager
-def handling(names: Sequence[str], handler: Callable[..., None]) -> Iterator[None]:
+def handling(handler: Callable[..., None], *names: str) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
-    on_main = threading.current_thread() is threading.main_thread()
-    ours = [
-        number
-        for number in signal.Signals
-        if on_main and number.name in names and signal.getsignal(number) is signal.SIG_DFL
-    ]
+    ours = [n for n in signal.Signals if n.name in names and signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle any
+        ours = []
     for number in ours:
         signal.signal(number, handler)
     try:
@@ -1525,40 +1522,35 @@ class Setup:
 
     def from_environment(self) -> None:
         """Store what the variables hold in one step, or say all that is wrong and store nothing."""
-        problems = []
         with self.manager.edit() as document:
             unset = [row for row in MODELS if document.value(row).status == "default"]
             self.put(document, dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset))
             values = document.values()
             refuse(values[row.name] for row in MODELS)  # they decide which keys are needed
-            for row in ASKED:
-                try:
-                    self.take(row, values)
-                except (ConfigError, ValueError) as error:
-                    problems.append(f"{row.variable}: {error}")
+            problems = [problem for row in ASKED for problem in self.take(row, values)]
             if problems:
                 hint = f"set them, or NAME_FILE variables; or run {self.manager.command('setup')}"
                 raise ConfigError(*problems, hint=hint)
             self.put(document, self.given)
         tell_what_models_need(self.given)
 
-    def take(self, row: Setting, values: Values) -> None:
-        """Take a value from its variable, if it is wanted; ValueError if it cannot be used."""
-        value, answered = values[row.name], is_answered(row, values)
+    def take(self, row: Setting, values: Values) -> Iterator[str]:
+        """Take a value from its variable, if it is wanted; give what is wrong with it."""
+        needed, answered = is_needed(row, values), is_answered(row, values)
         wanted = self.args.reconfigure or not answered
         try:
             given = from_variable(row)
+            if given is None and needed and not answered:
+                raise ValueError(values[row.name].error or "not set")
         except (ConfigError, ValueError) as error:
-            if wanted and (is_needed(row, values) or not row.provider):
-                raise
-            logger.warning("%s is not used: %s", row.variable, error)
+            if wanted and (needed or not row.provider):
+                yield f"{row.variable}: {error}"
+            else:
+                logger.warning("%s is not used: %s", row.variable, error)
             return
-        if given is None:
-            if not answered and is_needed(row, values):
-                raise ValueError(value.error or "not set")
-        elif wanted:
+        if given is not None and wanted:
             self.given[row] = given
-        elif given != value.value:
+        elif given not in (None, values[row.name].value):
             message = "%s differs from the stored value and is not used; --reconfigure uses it"
             logger.warning(message, row.variable)
 
@@ -2109,9 +2101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Reading commands create nothing, but for an unexpected failure.
             start_logging(manager, args.verbose, logging.DEBUG if args.writes else logging.ERROR)
             # A signal ends it as an exception does, with terminal and files in order.
-            with handling(
-                ["SIGTERM", "SIGHUP", "SIGQUIT"], lambda number, _: sys.exit(128 + number)
-            ):
+            with handling(lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"):
                 return int(args.run(args, manager))
         finally:
             print(end="", flush=True)  # noqa: T201  # here, where it is noticed if nobody takes it
