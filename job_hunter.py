@@ -27,6 +27,7 @@ import argparse
 import errno
 import json
 import logging
+import queue
 import re
 import shlex
 import shutil
@@ -34,22 +35,22 @@ import signal
 import stat
 import threading
 import time
-from base64 import urlsafe_b64encode
+import unicodedata
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
 from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass
+from datetime import datetime
+from difflib import get_close_matches
 from functools import cache, partial
 from getpass import getpass
 from inspect import cleandoc
-from itertools import count, zip_longest
+from itertools import count
 from math import isfinite
-from os.path import abspath, dirname, exists, expanduser, isdir, isfile, join, realpath
+from os.path import abspath, exists, expanduser, isdir, isfile, realpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    import ssl
+from typing import Any, TextIO
 
 if __name__ != "__main__":  # agents decrypt; the program itself imports it when it must
     with suppress(ImportError):  # import_fernet() says what to do about it
@@ -455,23 +456,22 @@ def key_setting(model: str) -> Setting | None:
 class Value:
     """What a configuration says of one setting."""
 
-    setting: Setting
     value: Any  # checked, a secret in plain text; the default where there is none
     status: str  # configured, default, missing, invalid or unreadable
     error: ConfigError | None = None  # of what is invalid or unreadable
 
 
-Values = Mapping[str, Value]  # by the names of the settings
+Values = Mapping[Setting, Value]
 
 
 def is_needed(row: Setting, values: Values) -> bool:
     """Whether a setting is required, as a login or for the model of an agent."""
-    models = [value.value for value in values.values() if value.setting.is_model]
+    models = [value.value for row, value in values.items() if row.is_model]
     return bool(row.twin) or row in map(key_setting, models)
 
 
 def is_answered(row: Setting, values: Values) -> bool:
-    return all(values[name].status == "configured" for name in (row.name, row.twin or row.name))
+    return all(values[one].status == "configured" for one in (row, SETTINGS.get(row.twin, row)))
 
 
 def refuse(values: Iterable[Value]) -> None:
@@ -491,6 +491,17 @@ KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
 TEMPORARY_FILE = ".writing"  # only while a file is written
+RUN_LOGS = "run-????-??-??.log*"
+#: What belongs to this program below the base directory.
+OURS = (
+    f"{CONFIG_FILE}*",
+    f"{KEY_FILE}*",
+    LOCK_FILE,
+    "logs",
+    f"logs/{RUN_LOGS}",
+    "resume",
+    "venues",
+)
 
 MOVE_AWAY = "move it away, then run the command again"
 WHAT_TO_DO = {
@@ -503,30 +514,30 @@ WHAT_TO_DO = {
 
 
 @contextmanager
-def os_errors(path: str) -> Iterator[None]:
-    """Turn an error of the operating system into a ConfigError that names *path*."""
+def os_errors(place: object) -> Iterator[None]:
+    """Turn an error of the operating system into a ConfigError that names *place*."""
     try:
         yield
     except OSError as error:
         hint = WHAT_TO_DO.get(error.errno or 0, "")
-        raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
+        raise ConfigError(f"{place}: {error.strerror or error}", hint=hint) from error
 
 
-def base_directory(base_dir: Directory = None) -> str:
+def base_directory(base_dir: Directory = None) -> Path:
     """The absolute base directory: *base_dir*, else what the variable says, else the default."""
     chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent")
     if chosen.startswith("~"):
         raise ConfigError(f"{chosen}: no such home directory", hint="set HOME, or give --base-dir")
     with os_errors(chosen):  # a relative one, in a working directory that is gone
-        return abspath(chosen)
+        return Path(abspath(chosen))
 
 
-def is_inside(path: str, base: str) -> bool:
+def is_inside(path: Path, base: Path) -> bool:
     """Whether *path* is the base directory or leads to something in it."""
-    return join(realpath(path), "").startswith(join(realpath(base), ""))
+    return Path(realpath(path)).is_relative_to(realpath(base))
 
 
-def tighten(path: str, base: str) -> None:
+def tighten(path: Path, base: Path) -> None:
     """Take from *path* what other users may do with it, and log that; the one place that does so.
 
     Not from a device, what is another user's, sticky (for all to use), or linked to outside.
@@ -534,28 +545,28 @@ def tighten(path: str, base: str) -> None:
     if sys.platform == "win32" or not is_inside(path, base):
         return
     with suppress(OSError):  # there is none, or its file system cannot be written
-        found = os.stat(path)
+        found = path.stat()
         mode = stat.S_IMODE(found.st_mode)
         ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
         if ours and mode & 0o077 and not mode & stat.S_ISVTX:
-            os.chmod(path, mode & 0o700)
+            path.chmod(mode & 0o700)
             logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
 
 
-def make_private(path: str, mode: int) -> None:
+def make_private(path: Path, mode: int) -> None:
     """Set the mode of what was just made; what root makes belongs to its directory's owner."""
     if sys.platform != "win32":
-        os.chmod(path, mode)
+        path.chmod(mode)
         if os.geteuid() == 0:
-            owner = os.stat(dirname(path))
+            owner = path.parent.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def make_directory(path: str) -> None:
+def make_directory(path: Path) -> None:
     if not isdir(path):
-        make_directory(dirname(path))
+        make_directory(path.parent)
         with os_errors(path):
-            Path(path).mkdir(0o700, exist_ok=True)  # others may make it at the same moment
+            path.mkdir(0o700, exist_ok=True)  # others may make it at the same moment
             make_private(path, 0o700)
 
 
@@ -566,20 +577,20 @@ def open_private(path: str, flags: int) -> int:
         raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
     descriptor = os.open(path, flags, 0o600)
     if not found:
-        make_private(path, 0o600)
+        make_private(Path(path), 0o600)
     return descriptor
 
 
-def read_file(path: str) -> bytes | None:
+def read_file(path: Path) -> bytes | None:
     with os_errors(path), suppress(FileNotFoundError), open(path, "rb", opener=open_private) as f:
         return f.read()
     return None
 
 
-def write_file(path: str, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Replace *path* by *content*, atomically and durably. The caller holds the lock."""
-    path = realpath(path)  # a link stays, what it leads to is replaced
-    temporary = Path(dirname(path), TEMPORARY_FILE)
+    path = Path(realpath(path))  # a link stays, what it leads to is replaced
+    temporary = path.parent / TEMPORARY_FILE
     with os_errors(path):
         temporary.unlink(missing_ok=True)  # of a write that failed or was killed
         with open(temporary, "xb", opener=open_private) as file:
@@ -588,15 +599,15 @@ def write_file(path: str, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         if sys.platform != "win32":  # where a directory cannot be opened
-            descriptor = os.open(dirname(path), os.O_RDONLY)
+            descriptor = os.open(path.parent, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
 
 
 @contextmanager
-def locked(base: str) -> Iterator[None]:
+def locked(base: Path) -> Iterator[None]:
     """Hold the lock of a base directory, which the system frees when the file is closed."""
-    path = join(base, LOCK_FILE)
+    path = base / LOCK_FILE
     with os_errors(path), open(path, "ab", opener=open_private) as file:
         if sys.platform == "win32":
             import msvcrt
@@ -652,10 +663,10 @@ def derive(machine_key: bytes) -> Fernet:
 class Vault:
     """The machine keys of a base directory: each may open a token, the first one seals."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: Path) -> None:
         self.base = base
-        self.path = join(base, KEY_FILE)
-        self.next_path = join(base, NEXT_KEY_FILE)
+        self.path = base / KEY_FILE
+        self.next_path = base / NEXT_KEY_FILE
         # The next one first: it becomes the machine key, and read afterwards, it would be gone.
         found = {path: read_file(path) for path in (self.next_path, self.path)}
         self.keys = {path: key for path, key in found.items() if key is not None}
@@ -693,7 +704,7 @@ class Vault:
             self.make_key(self.path)
         return derive(next(iter(self.keys.values())))
 
-    def make_key(self, path: str) -> None:
+    def make_key(self, path: Path) -> None:
         """Make a key where there is none; this vault seals with it from now on."""
         if path not in self.keys:
             machine_key = os.urandom(MACHINE_KEY_BYTES)
@@ -741,7 +752,7 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
 # =====================================================================================
 
 
-def read_object(path: str) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, with no name twice and no NaN; without it, all but the models."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -774,7 +785,6 @@ def read_object(path: str) -> dict[str, Any]:
 class Document:
     """The values of config.json: checked and in plain text outside, sealed and JSON inside."""
 
-    path: str
     content: dict[str, Any]
     vault: Vault
     keep_old: bool = False  # whether the file is to be copied before it is written
@@ -798,7 +808,9 @@ class Document:
             if not isinstance(node, dict):
                 place = ".".join(row.path[:depth])
                 problem = f"{place}: expected an object, found {describe(node)}"
-                raise ConfigError(problem, hint=f"fix it in an editor: {self.path}")
+                raise ConfigError(
+                    problem, hint=f"fix it in an editor: {self.vault.base / CONFIG_FILE}"
+                )
         return node
 
     def stored(self, row: Setting) -> Any:
@@ -810,32 +822,32 @@ class Document:
         try:
             stored = self.stored(row)
         except ConfigError as error:
-            return Value(row, row.default, "invalid", error)
+            return Value(row.default, "invalid", error)
         if stored is None:
-            return Value(row, row.default, "default" if row.default else "missing")
+            return Value(row.default, "default" if row.default else "missing")
         sealed = row.secret and f"{stored}".startswith(SECRET_MARK)
         text = self.vault.open(stored) if sealed else stored
         if text is None:
-            return Value(row, None, "unreadable", self.vault.unreadable(row.name))
+            return Value(None, "unreadable", self.vault.unreadable(row.name))
         try:
             value = row.check(text)
         except ValueError as error:
-            fix = f"fix it with {command(self.vault.base, 'set', row.name)}, or an editor"
-            problem = ConfigError(row.problem(error, stored), hint=f"{fix}: {self.path}")
-            return Value(row, row.default, "invalid", problem)
+            hint = f"fix it with {command(self.vault.base, 'set', row.name)}"
+            problem = ConfigError(row.problem(error, stored), hint=hint)
+            return Value(row.default, "invalid", problem)
         chosen = row.is_model or value != row.default  # a new file has every other default
-        return Value(row, value, "configured" if chosen else "default")
+        return Value(value, "configured" if chosen else "default")
 
-    def values(self) -> dict[str, Value]:
-        return {name: self.value(row) for name, row in self.settings().items()}
+    def values(self) -> dict[Setting, Value]:
+        return {row: self.value(row) for row in self.settings().values()}
 
     def put(self, row: Setting, value: Any) -> None:
         """Store a checked value, a secret sealed; the token of one that did not change stays."""
         holder, key = self.holder(row, make=True), row.path[-1]
         if row.secret:
             self.refuse_other_key()
-            stored = f"{holder.get(key)}"
-            if value and stored.startswith(SECRET_MARK) and self.vault.open(stored) == value:
+            token = self.secrets(sealed=True).get(row)
+            if token and self.vault.open(token) == value:
                 return
             value = value and SECRET_MARK + self.vault.seal(value)
         holder[key] = value
@@ -849,23 +861,24 @@ class Document:
             self.put(one, value)
         return twin
 
-    def plain_secrets(self) -> Iterator[tuple[Setting, str]]:
-        """Every secret that stands in plain text, edited by hand."""
+    def secrets(self, sealed: bool) -> dict[Setting, str]:
+        """What stands in the file for secrets: the tokens, or what was written there by hand."""
+        found = {}
         for row in SECRETS:
             with suppress(ConfigError):  # value() speaks of it
                 text = self.stored(row)
-                if isinstance(text, str) and not text.startswith(SECRET_MARK):
-                    MASKS.remember(text)
-                    yield row, text
+                if isinstance(text, str) and text.startswith(SECRET_MARK) == sealed:
+                    found[row] = text
+        return found
 
     def unreadable(self) -> list[Setting]:
-        return [row for row in SECRETS if self.value(row).status == "unreadable"]
+        tokens = self.secrets(sealed=True)
+        return [row for row, token in tokens.items() if self.vault.open(token) is None]
 
     def refuse_other_key(self) -> None:
         """Where secrets are stored whose key is gone or another one, another must not be used."""
-        plain = dict(self.plain_secrets())
-        statuses = {self.value(row).status for row in SECRETS if row not in plain}
-        if "unreadable" in statuses and "configured" not in statuses:
+        tokens = self.secrets(sealed=True)
+        if tokens and len(self.unreadable()) == len(tokens):
             raise self.vault.unreadable("the stored secrets")
 
     def seal_anew(self, node: Any, place: str = "") -> Any:
@@ -900,22 +913,19 @@ class ConfigManager:
     warned = False  # of secrets in plain text
 
     def __init__(self, base_dir: Directory = None) -> None:
-        self.base = base_directory(base_dir)
-        self.config = join(self.base, CONFIG_FILE)
-        self.base_dir = Path(self.base)
-        self.config_path = Path(self.config)
-        self.command = partial(command, self.base)
+        self.base_dir = base_directory(base_dir)
+        self.config_path = self.base_dir / CONFIG_FILE
+        self.command = partial(command, self.base_dir)
 
     def ensure_dirs(self) -> None:
         """Make the base directory and those of logs, resumes and venues, for this user alone."""
-        make_directory(self.base)
+        make_directory(self.base_dir)
         for name in ("log_dir", "resume_dir", "venues_dir"):
             make_directory(self.place(name))
-            tighten(self.place(name), self.base)
 
     def get_db_path(self) -> Path:
         """Return the absolute path of the agents' database; a configured `db_path` wins."""
-        return Path(self.place("db_path"))
+        return self.place("db_path")
 
     def load(self) -> AppConfig:
         """Return the configuration, secrets in plain text; the defaults if there is no file.
@@ -925,20 +935,19 @@ class ConfigManager:
         values = self.read().values()
         refuse(values.values())
         config = AppConfig()
-        for value in values.values():
-            path = value.setting.path
-            if value.setting.is_model:
-                config.agents[path[1]] = AgentConfig(value.value)
+        for row, value in values.items():
+            if row.is_model:
+                config.agents[row.path[1]] = AgentConfig(value.value)
             else:
-                part = getattr(config, path[0]) if path[1:] else config
-                setattr(part, path[-1], copy(value.value))
-        vars(config)["loaded"] = (realpath(self.base), values)
+                part = getattr(config, row.path[0]) if row.path[1:] else config
+                setattr(part, row.path[-1], copy(value.value))
+        vars(config)["loaded"] = (realpath(self.base_dir), values)
         return config
 
     def load_or_create(self) -> AppConfig:
         """Return the configuration as load() does; store the defaults if there is no file."""
         config = self.load()
-        if not exists(self.config):
+        if not exists(self.config_path):
             self.save(config)
         return config
 
@@ -949,17 +958,17 @@ class ConfigManager:
         nothing is lost that another process wrote meanwhile. Keys of the file that this version
         does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
         """
-        values = Document(self.config, asdict(config), Vault(self.base)).values()
+        values = Document(asdict(config), Vault(self.base_dir)).values()
         refuse(values.values())
-        here = realpath(self.base)
+        here = realpath(self.base_dir)
         there, loaded = vars(config)["loaded"]
         with self.edit() as document:
-            known = loaded if there == here and exists(self.config) else {}
-            for name, value in values.items():
-                if name not in known or known[name].value != value.value:
-                    document.put(value.setting, value.value)
-            for name in known.keys() - values.keys():  # only agents can be deleted
-                document.content["agents"].pop(known[name].setting.path[1], None)
+            known = loaded if there == here and exists(self.config_path) else {}
+            for row, value in values.items():
+                if row not in known or known[row].value != value.value:
+                    document.put(row, value.value)
+            for row in known.keys() - values.keys():  # only agents can be deleted
+                document.content["agents"].pop(row.path[1], None)
         vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
@@ -983,24 +992,23 @@ class ConfigManager:
 
     # What follows serves the commands below and is no promise to other programs.
 
-    def place(self, name: str) -> str:
+    def place(self, name: str) -> Path:
         """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
-        return abspath(join(self.base, expanduser(self.get(name)) or SETTINGS[name].place))
+        chosen = expanduser(self.get(name)) or SETTINGS[name].place
+        return Path(abspath(self.base_dir / chosen))
 
-    def log_path(self) -> str:
+    def log_path(self) -> Path:
         """The log file of today, which can be told even if the configuration cannot be read."""
         try:
             directory = self.place("log_dir")
         except ConfigError:
-            directory = join(self.base, SETTINGS["log_dir"].place)
-        return join(directory, f"run-{time.strftime('%Y-%m-%d')}.log")
+            directory = self.base_dir / SETTINGS["log_dir"].place
+        return directory / time.strftime("run-%Y-%m-%d.log")
 
     def find(self, name: str) -> Setting:
         """The row of the table with this name; if there is none, the error names the nearest."""
         rows = self.read().settings()
         if name not in rows:
-            from difflib import get_close_matches
-
             asked, equals, value = name.partition("=")  # which may be a secret
             (nearest,) = get_close_matches(asked.lower(), rows, n=1, cutoff=0)
             hint = f"did you mean {nearest}?"
@@ -1013,28 +1021,31 @@ class ConfigManager:
 
     def read(self) -> Document:
         """The document, and the keys that open it, of one moment: readers take no lock."""
-        vault = Vault(self.base)
-        document = Document(self.config, read_object(self.config), vault)
-        if vault.keys != Vault(self.base).keys:  # a rotation went on meanwhile
+        vault = Vault(self.base_dir)
+        document = Document(read_object(self.config_path), vault)
+        if vault.keys != Vault(self.base_dir).keys:  # a rotation went on meanwhile
             return self.read()
-        for name in (".", CONFIG_FILE, KEY_FILE, NEXT_KEY_FILE, LOCK_FILE):
-            tighten(abspath(join(self.base, name)), self.base)
-        plain = ", ".join(row.name for row, _ in document.plain_secrets())
+        found = (path for pattern in OURS for path in self.base_dir.glob(pattern))
+        for path in (self.base_dir, *found):
+            tighten(path, self.base_dir)
+        plain = document.secrets(sealed=False)
+        for text in plain.values():
+            MASKS.remember(text)
         if plain and not self.warned:
             self.warned = True
             message = "%s stands in plain text in %s; it is encrypted at the next write"
-            logger.warning(message, plain, self.config)
+            logger.warning(message, ", ".join(row.name for row in plain), self.config_path)
         return document
 
     @contextmanager
     def edit(self) -> Iterator[Document]:
         """Everything is changed here, all secrets sealed, a rotation that was begun completed."""
-        make_directory(self.base)
-        with locked(self.base):
+        make_directory(self.base_dir)
+        with locked(self.base_dir):
             document = self.read()
             before = document.dump()
             yield document
-            for row, text in document.plain_secrets():
+            for row, text in document.secrets(sealed=False).items():
                 document.put(row, text)
             vault = document.vault
             rotating = vault.next_path in vault.keys
@@ -1044,8 +1055,8 @@ class ConfigManager:
             if after != before:
                 if document.keep_old:
                     self.back_up()
-                write_file(self.config, after)
-                logger.info("stored the configuration %s", self.config)
+                write_file(self.config_path, after)
+                logger.info("stored the configuration %s", self.config_path)
             if rotating:  # by now the next key opens every secret
                 with os_errors(vault.next_path):
                     os.replace(vault.next_path, vault.path)
@@ -1053,9 +1064,12 @@ class ConfigManager:
     def back_up(self) -> None:
         """Keep a copy of the file, named after this second, or the next that has no copy yet."""
         moments = map(time.localtime, count(time.time()))
-        paths = (self.config + time.strftime(".%Y%m%d-%H%M%S.bak", moment) for moment in moments)
+        paths = (
+            self.base_dir / time.strftime(f"{CONFIG_FILE}.%Y%m%d-%H%M%S.bak", moment)
+            for moment in moments
+        )
         path = next(path for path in paths if not exists(path))
-        write_file(path, read_file(self.config) or b"")
+        write_file(path, read_file(self.config_path) or b"")
         logger.warning("the old configuration is kept as %s", path)
 
 
@@ -1079,7 +1093,6 @@ class Masks:
         """From now on *secret* leaves the program only as asterisks."""
         if len(secret.strip()) < SHORTEST_MASKED or secret in self.forms:
             return
-        from base64 import b64encode
         from urllib.parse import quote, quote_plus
 
         data = secret.encode("utf-8", "surrogatepass")
@@ -1118,15 +1131,13 @@ class RunLog(logging.Handler):
 
     failed = False  # to say so once is enough
 
-    def __init__(self, base: str, level: int) -> None:
+    def __init__(self, base: Path, level: int) -> None:
         super().__init__(level)
         self.base = base
-        self.directory = join(base, SETTINGS["log_dir"].place)
+        self.directory = base / SETTINGS["log_dir"].place
 
     def format(self, record: logging.LogRecord) -> str:
         """A record as one JSON object, masked."""
-        from datetime import datetime
-
         line = {
             "timestamp": datetime.fromtimestamp(record.created).astimezone().isoformat(),
             "level": record.levelname,
@@ -1139,12 +1150,16 @@ class RunLog(logging.Handler):
         return json.dumps(line | masked(extra) | line, ensure_ascii=False)
 
     def emit(self, record: logging.LogRecord) -> None:
-        path = join(self.directory, f"run-{time.strftime('%Y-%m-%d')}.log")
+        path = self.directory / time.strftime("run-%Y-%m-%d.log")
         try:
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             if not exists(path):
                 make_directory(self.directory)
-                self.drop_oldest(path)
+                ours = is_inside(self.directory, self.base)
+                logs = self.directory.glob(RUN_LOGS) if ours else ()
+                with suppress(OSError):  # another process just does the same
+                    for oldest in sorted(logs, key=os.path.getmtime)[: 1 - LOG_FILES]:
+                        oldest.unlink()
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
                 file.write(line)
@@ -1158,14 +1173,6 @@ class RunLog(logging.Handler):
                 tell(f"warning: cannot write the log {path}: {error}")
             self.failed = True
 
-    def drop_oldest(self, new: str) -> None:
-        """Make room for a new log, where the logs are ours."""
-        if is_inside(self.directory, self.base):
-            with suppress(OSError):  # another process just does the same
-                others = {*run_logs(self.directory)} - {new}
-                for path in sorted(others, key=os.path.getmtime)[: 1 - LOG_FILES]:
-                    os.unlink(path)
-
 
 class TerminalLog(logging.Handler):
     """Standard error, for a person."""
@@ -1173,10 +1180,6 @@ class TerminalLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):  # what cannot be formatted, the log file speaks of
             tell(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def run_logs(directory: str) -> list[str]:
-    return [str(path) for path in Path(directory).glob("run-????-??-??.log*")]
 
 
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
@@ -1197,12 +1200,9 @@ def start_logging(manager: ConfigManager, verbosity: int, file_level: int = logg
     root = logging.getLogger()
     root.setLevel(logging.DEBUG)
     others = [one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))]
-    file = RunLog(manager.base, file_level)
+    file = RunLog(manager.base_dir, file_level)
     root.handlers = [*others, file, TerminalLog(logging.WARNING - 10 * verbosity)]
-    file.directory = dirname(manager.log_path())  # last, as reading the configuration may log
-    with suppress(OSError):  # the first line will say what is wrong
-        for path in (file.directory, *run_logs(file.directory)):
-            tighten(path, manager.base)
+    file.directory = manager.log_path().parent  # last, as reading the configuration may log
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -1252,7 +1252,7 @@ def script_path() -> str:
     return sys.argv[0] if realpath(sys.argv[0]) == realpath(__file__) else __file__
 
 
-def command(base: str, *words: str) -> str:
+def command(base: Path, *words: str) -> str:
     """What runs this program with *words*, pasted into the same shell, for a base directory."""
     program = [sys.orig_argv[0], script_path()]
     if Path(sys.argv[0]).stem == "job-hunter":
@@ -1262,14 +1262,17 @@ def command(base: str, *words: str) -> str:
     with suppress(ConfigError):  # there may be no default one
         if base == base_directory():
             return shlex.join([*program, *words])
-    return shlex.join([*program, "--base-dir", base, *words])
+    return shlex.join([*program, "--base-dir", str(base), *words])
 
 
 def width(text: str) -> int:
     """The number of columns that *text* takes on a terminal: two for some characters, or none."""
-    from unicodedata import category, east_asian_width
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.category(c) in ("Mn", "Me") for c in text)
 
-    return sum(1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text)
+
+def padded(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
 
 
 def wrapped(text: str, columns: int) -> list[str]:
@@ -1287,11 +1290,11 @@ def summary(
 ) -> dict[str, Any]:
     """The rows of the summary, and the paths below it; *asked* is what setup was given now."""
     rows = []
-    for value in sorted(values.values(), key=lambda value: value.setting.rank):
-        row, status = value.setting, value.status
+    for row, value in sorted(values.items(), key=lambda item: item[0].rank):
+        status = value.status
         if not row.label or (row.provider and status == "missing" and not is_needed(row, values)):
             continue
-        if row.twin and not row.variable and value.value == values[row.twin].value:
+        if row.twin and not row.variable and value.value == values[SETTINGS[row.twin]].value:
             continue  # IMAP, which says only what SMTP says
         shown = "" if value.error else str(value.value).replace("\n", ", ")
         if row.secret and shown:
@@ -1300,8 +1303,8 @@ def summary(
             status = "[already configured]"
         shown = MASKS.hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
-    database = values["db_path"].error or manager.get_db_path()
-    places = {"configuration": manager.config, "database": database, "log": manager.log_path()}
+    database = values[SETTINGS["db_path"]].error or manager.get_db_path()
+    places = {"configuration": manager.config_path, "database": database, "log": manager.log_path()}
     return {"rows": rows, "paths": {name: MASKS.hide(f"{at}") for name, at in places.items()}}
 
 
@@ -1309,14 +1312,14 @@ def print_summary(found: Mapping[str, Any]) -> None:
     """Print the rows in columns, where a value that is too long goes on under itself."""
     rows = [["Service", "Status", "Value"], *([*row.values()][1:] for row in found["rows"])]
     rows = [[printable(MASKS.hide(cell), sys.stdout) for cell in row] for row in rows]
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    service, status, value = (max(map(width, column)) for column in zip(*rows, strict=True))
     screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
-    widths[2] = max(10, min(widths[2], screen - sum(widths[:2]) - 4))
-    rows.insert(1, ["-" * columns for columns in widths])
+    value = max(10, min(value, screen - service - status - 4))
+    rows.insert(1, ["-" * service, "-" * status, "-" * value])
     for row in rows:
-        for cells in zip_longest(*map(wrapped, row, widths), fillvalue=""):
-            padded = [c + " " * (end - width(c)) for c, end in zip(cells, widths, strict=True)]
-            say("  ".join(padded).rstrip())
+        for piece in wrapped(row[2], value):
+            say(f"{padded(row[0], service)}  {padded(row[1], status)}  {piece}".rstrip())
+            row[:2] = "", ""
     say("")
     for name, path in found["paths"].items():
         say(f"{name.capitalize()}: ".ljust(15) + path)
@@ -1358,10 +1361,6 @@ def ask(row: Setting, keep: Any = "") -> Any:
         except (EOFError, OSError):
             tell("")
             raise ConfigError("the input ended before the question was answered") from None
-
-
-def at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def read_visible(prompt: str) -> str:
@@ -1448,7 +1447,6 @@ class Setup:
     manager: ConfigManager
     args: argparse.Namespace
     given: dict[Setting, Any] = field(default_factory=dict)  # this time
-    greeted: bool = False
 
     def models(self, preset: str) -> dict[Setting, str]:
         """The models of a preset, if it is one, and over them those of --model."""
@@ -1478,12 +1476,12 @@ class Setup:
                 self.ask_for(row)
 
     def ask_for_models(self) -> None:
-        self.store(self.models(self.args.preset))
         values = self.manager.read().values()
-        chosen = {row: values[row.name].value for row in MODELS if is_answered(row, values)}
-        if len(chosen) < len(MODELS) or (self.args.reconfigure and not self.args.preset):
-            own = chosen.keys() - self.models("").keys()
-            present = (name for name in PRESETS if not own or chosen == self.models(name))
+        chosen = {row.path[1]: values[row].value for row in MODELS if is_answered(row, values)}
+        named = {*chosen, *dict(self.args.model)}
+        self.store(self.models(self.args.preset))
+        if not self.args.preset and (self.args.reconfigure or len(named) < len(MODELS)):
+            present = (name for name, models in PRESETS.items() if chosen in ({}, models))
             choice = self.question(LLM_CHOICE, next(present, "custom"))
             self.store(self.models(choice))
             if choice == "custom":
@@ -1497,7 +1495,7 @@ class Setup:
         unused = row.provider and not is_needed(row, values)
         if unused or (is_answered(row, values) and not self.args.reconfigure):
             return
-        keep = values[row.name].value
+        keep = values[row].value
         answer = self.question(row, keep)
         answers = {row: answer} if answer != keep or not is_answered(row, values) else {}
         if row.name == "smtp.username" and keep not in ("", answer):
@@ -1507,17 +1505,14 @@ class Setup:
 
     def question(self, row: Setting, keep: Any) -> Any:
         """Ask; before the first question, say what is needed and what becomes of the answers."""
-        if not at_terminal():
-            raise ConfigError(
-                "there is no terminal to ask questions at",
-                hint=f"use setup --non-interactive with {VARIABLES}; or pipe one value into set",
-            )
-        if not self.greeted:
+        if not (sys.stdin and sys.stdin.isatty()):
+            hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
+            raise ConfigError("there is no terminal to ask questions at", hint=hint)
+        if not self.given:
+            tell("You need a Gmail account with 2-Step Verification, and an app password for it.")
             tell(
-                "You need a Gmail account with 2-Step Verification, and an app password for it.\n"
-                f"Answers are kept in {self.manager.base} at once: Ctrl-C is safe at any time."
+                f"Answers are kept in {self.manager.base_dir} at once: Ctrl-C is safe at any time."
             )
-        self.greeted = True
         return ask(row, keep)
 
     def from_environment(self) -> None:
@@ -1526,7 +1521,7 @@ class Setup:
             unset = [row for row in MODELS if document.value(row).status == "default"]
             self.put(document, dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset))
             values = document.values()
-            refuse(values[row.name] for row in MODELS)  # they decide which keys are needed
+            refuse(values[row] for row in MODELS)  # they decide which keys are needed
             problems = [problem for row in ASKED for problem in self.take(row, values)]
             if problems:
                 hint = f"set them, or NAME_FILE variables; or run {self.manager.command('setup')}"
@@ -1541,7 +1536,7 @@ class Setup:
         try:
             given = from_variable(row)
             if given is None and needed and not answered:
-                raise ValueError(values[row.name].error or "not set")
+                raise ValueError(values[row].error or "not set")
         except (ConfigError, ValueError) as error:
             if wanted and (needed or not row.provider):
                 yield f"{row.variable}: {error}"
@@ -1550,7 +1545,7 @@ class Setup:
             return
         if given is not None and wanted:
             self.given[row] = given
-        elif given not in (None, values[row.name].value):
+        elif given not in (None, values[row].value):
             message = "%s differs from the stored value and is not used; --reconfigure uses it"
             logger.warning(message, row.variable)
 
@@ -1567,7 +1562,6 @@ THIS_MACHINE = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:|/|$)"
 REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
 
 UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or check {fix}"
-UNEXPECTED = "could not be tried ({quote}); the log has the whole error"
 REFUSED = "refused the name {login.username} or its app password ({quote})"
 CORRECT = "correct them with {program} set {name}.username or {program} set {name}.password"
 #: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
@@ -1615,7 +1609,7 @@ ADVICE = {
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
     "OSError": "cannot be reached ({quote}); check the network, and {fix}",
-    "": UNEXPECTED,
+    "": "could not be tried ({quote}); the log has the whole error",
 }
 
 
@@ -1636,7 +1630,7 @@ class Service:
     address: str  # and what it is set by
     fix: str  # what changes the address
     program: str  # what a command that is to be run begins with
-    tls: ssl.SSLContext
+    tls: Any  # an ssl.SSLContext
     timeout: float
 
     def why(self, error: BaseException) -> str:
@@ -1646,10 +1640,10 @@ class Service:
         if isinstance(error, ConfigError):
             return said
         text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
-        row = next(row for pattern, row in ADVICE.items() if re.search(pattern, text))
-        if row == UNEXPECTED:
+        pattern = next(pattern for pattern in ADVICE if re.search(pattern, text))
+        if not pattern:
             logger.error("unexpected failure of a check", exc_info=error)
-        return row.format(quote=said[:150], **vars(self))
+        return ADVICE[pattern].format(quote=said[:150], **vars(self))
 
 
 @dataclass
@@ -1717,8 +1711,6 @@ class Models(Service):
     used: dict[str, list[str]]  # by model: the agents that use it
 
     def attempt(self) -> str:
-        from difflib import get_close_matches
-
         if self.row.page and not self.key:
             raise ConfigError(f"needs the {self.title} API key; run {self.program} setup")
         offered, problems = self.offered(), []
@@ -1747,8 +1739,7 @@ class Models(Service):
         if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
             raise ConfigError("gets no key over plain http; set an address with https")
         names: list[str] = []
-        # Where a server listens, 0.0.0.0, is no address to ask.
-        page = first = self.url.replace("//0.0.0.0", "//127.0.0.1") + self.row.path
+        page = first = self.url + self.row.path
         for _ in range(MOST_PAGES):
             content = self.fetch(page)
             try:
@@ -1831,7 +1822,6 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
     token spent. Exit status 1 if any fails. The base URL of a provider can be set as LiteLLM
     reads it (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
     """
-    import queue
     from urllib.parse import unquote
 
     login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
@@ -1884,7 +1874,7 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     else:
         setup.from_terminal()
     after = manager.read().values()
-    if not after["mailing_address"].value:
+    if not after[SETTINGS["mailing_address"]].value:
         logger.warning("MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address")
     print_summary(summary(manager, after, setup.given))
     refuse(after.values())  # of what is no question
@@ -1900,13 +1890,13 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
         print(json.dumps(found, indent=2))  # noqa: T201  # its values are masked already
     else:
         print_summary(found)
-    hint = f"run {manager.command('setup')}"
-    for row in found["rows"]:
-        value = values[row["name"]]
-        if value.error:  # named as in the table
-            value.error = ConfigError(f"{row['service']}: {value.error}", hint=value.error.hint)
-        elif value.status == "missing" and is_needed(value.setting, values):
-            value.error = ConfigError(f"{row['service']}: missing", hint=hint)
+    shown = {row["name"] for row in found["rows"]}
+    for row, value in values.items():
+        if value.error and row.label:  # named as in the table
+            value.error = ConfigError(f"{row.label}: {value.error}", hint=value.error.hint)
+        elif value.status == "missing" and row.name in shown and is_needed(row, values):
+            hint = f"run {manager.command('setup')}"
+            value.error = ConfigError(f"{row.label}: missing", hint=hint)
     refuse(values.values())
     return 0
 
@@ -1918,7 +1908,7 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     Exit status 1, and nothing printed, if it is not set.
     """
     row = manager.find(args.name)
-    value = manager.place(row.name) if row.place else manager.get(row.name)
+    value = str(manager.place(row.name)) if row.place else manager.get(row.name)
     if value == "":
         return 1
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -1946,7 +1936,7 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
             hint=f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}",
             status=2,
         )
-    if not text and at_terminal():
+    if not text and sys.stdin and sys.stdin.isatty():
         value = ask(row)
     else:
         try:
@@ -1988,11 +1978,11 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: R
     refuse(values.values())
     environment = {**os.environ}
     for row in ASKED:
-        stored = values[row.name].value
+        stored = values[row].value
         if stored and not environment.get(row.variable):
             environment[row.variable] = stored
     if args.base_dir:
-        environment[BASE_DIR_VARIABLE] = manager.base
+        environment[BASE_DIR_VARIABLE] = str(manager.base_dir)
     with os_errors(words[0]):
         if sys.platform == "win32":
             import subprocess
@@ -2053,13 +2043,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"job_hunter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
-    def add(name: str, run: Callable[..., int], writes: bool = False) -> Any:
+    def add(name: str, run: Callable[..., int]) -> Any:
         text = cleandoc(run.__doc__ or "")
         sub = commands.add_parser(name, help=text.split("\n")[0], description=text, **options)
-        sub.set_defaults(run=run, writes=writes)
+        sub.set_defaults(run=run)
         return sub.add_argument
 
-    argument = add("setup", cmd_setup, writes=True)
+    argument = add("setup", cmd_setup)
     text = f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name"
     argument("--non-interactive", action="store_true", help=text)
     argument("--preset", choices=PRESETS, default="", help="set the models of all agents")
@@ -2070,14 +2060,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
     name = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
     add("get", cmd_get)("name", **name)
-    argument = add("set", cmd_set, writes=True)
+    argument = add("set", cmd_set)
     argument("name", **name)
     argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
-    add("unset", cmd_unset, writes=True)("name", **name)
+    add("unset", cmd_unset)("name", **name)
     text = "for all of it, above 0 and up to a day (default: 15)"
     add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
     add("run", cmd_run)("words", metavar="COMMAND ...", nargs="...", help=f"it gets {VARIABLES}")
-    add("rotate-key", cmd_rotate_key, writes=True)
+    add("rotate-key", cmd_rotate_key)
     return parser
 
 
@@ -2099,7 +2089,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 2
             manager = ConfigManager(args.base_dir)
             # Reading commands create nothing, but for an unexpected failure.
-            start_logging(manager, args.verbose, logging.DEBUG if args.writes else logging.ERROR)
+            reads = args.command in ("show", "get", "check", "run")
+            start_logging(manager, args.verbose, logging.ERROR if reads else logging.DEBUG)
             # A signal ends it as an exception does, with terminal and files in order.
             with handling(lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"):
                 return int(args.run(args, manager))
