@@ -35,43 +35,36 @@ import signal
 import stat
 import threading
 import time
-import unicodedata
 from base64 import b64encode, urlsafe_b64encode
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
-from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cache, partial
 from getpass import getpass
-from inspect import cleandoc
-from itertools import count
+from inspect import getdoc
+from itertools import chain, count
 from math import isfinite
 from os.path import abspath, exists, expanduser, isdir, isfile, realpath
 from pathlib import Path
+from select import select
+from textwrap import wrap
 from typing import Any, TextIO
+from unicodedata import category, east_asian_width
+from urllib.parse import quote, quote_plus, unquote
 
 if __name__ != "__main__":  # agents decrypt; the program itself imports it when it must
     with suppress(ImportError):  # import_fernet() says what to do about it
         from cryptography.fernet import Fernet
 
 __all__ = [
-    "AGENT_NAMES",
-    "PRESETS",
-    "AgentConfig",
-    "AppConfig",
-    "ConfigError",
-    "ConfigManager",
-    "ImapConfig",
-    "SmtpConfig",
-    "configure_logging",
-    "decrypt_secret",
-    "encrypt_secret",
-    "get_fernet",
-    "get_logger",
-    "main",
-]
+    "AGENT_NAMES", "PRESETS", "AgentConfig", "AppConfig", "ConfigError", "ConfigManager",
+    "ImapConfig", "SmtpConfig", "configure_logging", "decrypt_secret", "encrypt_secret",
+    "get_fernet", "get_logger", "main",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 AGENT_NAMES = ("orchestrator", "scout", "research", "matcher", "writer", "outreach", "analyst")
@@ -108,12 +101,10 @@ class ConfigError(Exception):
         self.status = status  # the exit status
 
     def __str__(self) -> str:
-        return MASKS.hide("\n".join(self.problems))
+        return hide("\n".join(self.problems))
 
 
-# =====================================================================================
-# Providers
-# =====================================================================================
+# Providers ===========================================================================
 
 
 @dataclass(frozen=True)
@@ -167,17 +158,14 @@ PROVIDERS: dict[str, Provider] = {
 
 def provider_of(model: str) -> str:
     """The name of a model's provider: what stands before the first `/`, or "" if nobody's."""
-    name, slash, _ = model.partition("/")
-    bare = (name for name, row in PROVIDERS.items() if model.startswith(row.bare))
-    return name if slash else next(bare, "")
+    if "/" in model:
+        return model.partition("/")[0]
+    return next((name for name, row in PROVIDERS.items() if model.startswith(row.bare)), "")
 
 
-# =====================================================================================
-# Checks
+# Checks ==============================================================================
 #
-# Each takes a value and gives the form to store, or raises ValueError with what it
-# expected, never naming the value.
-# =====================================================================================
+# Each gives the form to store, or raises ValueError with what it expected, not naming the value.
 
 Check = Callable[[Any], Any]
 
@@ -227,7 +215,7 @@ def check_names(value: object) -> list[str]:
 def check_model(value: object) -> str:
     model = check_form(r"[^\s/]+(/[^\s/]+)*", f"a model string such as {HAIKU}", value)
     if not provider_of(model):
-        meant = next((name for name in PROVIDERS if model.startswith(name)), "ollama")
+        meant = next(filter(model.startswith, PROVIDERS), "ollama")
         raise ValueError(f"expected a model with its provider, such as {meant}/{model}")
     return model
 
@@ -238,21 +226,14 @@ def check_app_password(value: object) -> str:
     return letters if re.fullmatch(APP_PASSWORD, letters) else text
 
 
-check_email = partial(
-    check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address such as name@gmail.com"
-)
-check_host = partial(
-    check_form, r"[^\s/@:]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}", "a host name, without a port"
-)
+check_email = partial(check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address")
+check_host = partial(check_form, r"[^\s/@:]+|[^\s/@]*:[^\s/@]*:[^\s/@]*", "a host name, no port")
 check_port = partial(check_number, 1, 65535)
-check_backoff = partial(
-    check_form, "exponential|linear|constant", "one of exponential, linear, constant"
-)
+BACKOFF = "exponential|linear|constant"
+check_backoff = partial(check_form, BACKOFF, BACKOFF.replace("|", " or "))
 
 
-# =====================================================================================
-# The schema, whose metadata is the table of settings
-# =====================================================================================
+# The schema, whose metadata is the table of settings =================================
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +264,7 @@ class Setting:
         if not value:
             raise ValueError("expected a value; nothing was given")
         if self.secret:
-            MASKS.remember(value)
+            remember(value)
         if isinstance(self.default, int) and re.fullmatch("[0-9]{1,9}", value):
             value = int(value)
         elif isinstance(self.default, list):
@@ -300,20 +281,16 @@ class Setting:
 
 def describe(value: object) -> str:
     """How a message names a value that was found."""
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value, ensure_ascii=False, default=repr)
+    kinds = {"dict": "an object", "list": "a list"}
+    text = kinds.get(type(value).__name__) or json.dumps(value, ensure_ascii=False, default=repr)
     # Never a part of what is too long: it may be a secret in the wrong place.
     return text if len(text) <= 60 else f"something of {len(text)} characters"
 
 
 def setting(check: Check, default: Any = "", **columns: Any) -> Any:
     """Declare a field of the schema; its metadata is its row of the table of settings."""
-    return field(
-        default_factory=partial(copy, default),
-        repr="secret" not in columns,
-        metadata={"check": check, **columns},
-    )
+    row = {"check": check, **columns}
+    return field(default_factory=partial(copy, default), repr="secret" not in columns, metadata=row)
 
 
 def api_key(provider: str) -> Any:
@@ -374,8 +351,7 @@ class ImapConfig:
 class AppConfig:
     """The whole configuration, secrets in plain text (and left out of its repr).
 
-    `agents` always has the seven of AGENT_NAMES. "" as a path stands for the default
-    place under the base directory: see ConfigManager.get_db_path and ensure_dirs.
+    `agents` has the seven of AGENT_NAMES, or more. "" as a path is the default place.
     """
 
     agents: dict[str, AgentConfig] = field(
@@ -413,10 +389,9 @@ class AppConfig:
         vars(self)["loaded"] = loaded
 
     def api_key_for(self, agent: str) -> str:
-        """Return the key that the model of *agent* needs: "" if it needs none, or none is stored.
+        """Return the key that a LiteLLM call takes for the model of *agent*.
 
-        Together with `agents[agent].model` it is what a LiteLLM call takes. Raises KeyError
-        if there is no such agent.
+        It is "" if that needs none, or none is stored. Raises KeyError for an unknown agent.
         """
         row = key_setting(self.agents[agent].model)
         return getattr(self, row.name) if row else ""
@@ -429,18 +404,15 @@ def agent_setting(agent: str) -> Setting:
     return Setting(path, DEFAULT_MODEL, check_model, label, is_model=True, rank=2)
 
 
-def settings_of(schema: Any, *path: str) -> Iterator[Setting]:
-    """The rows that the schema declares; or a part of it, which stands at *path*."""
-    for row in fields(schema):
-        value = getattr(schema, row.name)
-        if row.metadata:
-            yield Setting((*path, row.name), value, **row.metadata)
-        elif is_dataclass(value):
-            yield from settings_of(value, row.name)
+def settings_of(part: Any, *path: str) -> list[Setting]:
+    """The rows that a part of the schema declares, which stands at *path*."""
+    rows = [row for row in fields(part) if row.metadata]
+    return [Setting((*path, row.name), getattr(part, row.name), **row.metadata) for row in rows]
 
 
 MODELS = [agent_setting(agent) for agent in AGENT_NAMES]
-TABLE = [*MODELS, *settings_of(AppConfig())]  # every setting that all configurations have
+MAIL = [*settings_of(SmtpConfig(), "smtp"), *settings_of(ImapConfig(), "imap")]
+TABLE = [*MODELS, *MAIL, *settings_of(AppConfig())]  # every setting that all configurations have
 SETTINGS = {row.name: row for row in TABLE}  # by the dotted name, as in the file
 ASKED = [row for row in TABLE if row.variable]
 SECRETS = [row for row in TABLE if row.secret]
@@ -462,12 +434,13 @@ class Value:
 
 
 Values = Mapping[Setting, Value]
+Answers = Mapping[Setting, Any]
 
 
 def is_needed(row: Setting, values: Values) -> bool:
     """Whether a setting is required, as a login or for the model of an agent."""
-    models = [value.value for row, value in values.items() if row.is_model]
-    return bool(row.twin) or row in map(key_setting, models)
+    keys = (key_setting(value.value) for one, value in values.items() if one.is_model)
+    return bool(row.twin) or row in keys
 
 
 def is_answered(row: Setting, values: Values) -> bool:
@@ -481,9 +454,7 @@ def refuse(values: Iterable[Value]) -> None:
         raise ConfigError(*dict.fromkeys(map(str, errors)), hint=errors[0].hint)
 
 
-# =====================================================================================
-# Files
-# =====================================================================================
+# Files ===============================================================================
 
 BASE_DIR_VARIABLE = "JOB_HUNTER_BASE_DIR"
 CONFIG_FILE = "config.json"
@@ -491,17 +462,8 @@ KEY_FILE = ".key"
 NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
 TEMPORARY_FILE = ".writing"  # only while a file is written
-RUN_LOGS = "run-????-??-??.log*"
 #: What belongs to this program below the base directory.
-OURS = (
-    f"{CONFIG_FILE}*",
-    f"{KEY_FILE}*",
-    LOCK_FILE,
-    "logs",
-    f"logs/{RUN_LOGS}",
-    "resume",
-    "venues",
-)
+OURS = ("config.json*", ".key*", ".lock", "logs", "logs/run-*", "resume", "venues")
 
 MOVE_AWAY = "move it away, then run the command again"
 WHAT_TO_DO = {
@@ -538,10 +500,7 @@ def is_inside(path: Path, base: Path) -> bool:
 
 
 def tighten(path: Path, base: Path) -> None:
-    """Take from *path* what other users may do with it, and log that; the one place that does so.
-
-    Not from a device, what is another user's, sticky (for all to use), or linked to outside.
-    """
+    """Take from *path*, if it is ours, what other users may do with it; nothing else does that."""
     if sys.platform == "win32" or not is_inside(path, base):
         return
     with suppress(OSError):  # there is none, or its file system cannot be written
@@ -620,9 +579,7 @@ def locked(base: Path) -> Iterator[None]:
         yield
 
 
-# =====================================================================================
-# Vault: how secrets are protected
-# =====================================================================================
+# Vault: how secrets are protected ====================================================
 
 SECRET_MARK = "__encrypted__:"
 MACHINE_KEY_BYTES = 32
@@ -638,7 +595,7 @@ def import_fernet() -> type[Fernet]:
     try:
         from cryptography.fernet import Fernet
     except Exception as error:  # whatever is broken in it
-        script = shlex.quote(script_path())
+        script = shlex.quote(__file__)
         raise ConfigError(
             f"cannot import the package cryptography ({error}); make an environment that has it:"
             " python3 -m venv .venv && .venv/bin/pip install 'cryptography>=44', and start the"
@@ -667,13 +624,15 @@ class Vault:
         self.base = base
         self.path = base / KEY_FILE
         self.next_path = base / NEXT_KEY_FILE
+        self.keys: dict[Path, bytes] = {}
         # The next one first: it becomes the machine key, and read afterwards, it would be gone.
-        found = {path: read_file(path) for path in (self.next_path, self.path)}
-        self.keys = {path: key for path, key in found.items() if key is not None}
-        for path, key in self.keys.items():
-            if len(key) != MACHINE_KEY_BYTES:
+        for path in (self.next_path, self.path):
+            key = read_file(path)
+            if key is not None and len(key) != MACHINE_KEY_BYTES:
                 problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
                 raise ConfigError(problem, hint=f"restore it from a copy, or {MOVE_AWAY}")
+            if key:
+                self.keys[path] = key
 
     def open(self, token: str) -> str | None:
         """The text in a token, with or without its mark; None if no key opens it."""
@@ -681,20 +640,19 @@ class Vault:
             from cryptography.fernet import InvalidToken
 
             with suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
-                plaintext = fernet.decrypt(token.removeprefix(SECRET_MARK))
-                text = plaintext.decode("utf-8", "surrogatepass")
-                MASKS.remember(text)
+                data = fernet.decrypt(token.removeprefix(SECRET_MARK))
+                text = data.decode("utf-8", "surrogatepass")
+                remember(text)
                 return text
         return None
 
     def unreadable(self, place: str) -> ConfigError:
         how = "does not fit" if self.keys else "is missing"
         problem = f"{place} cannot be decrypted: the machine key {self.path} {how}"
-        setup = command(self.base, "setup")
-        return ConfigError(problem, hint=f"restore it, or run {setup} to enter the secrets again")
+        return ConfigError(problem, hint=f"restore it, or run {command(self.base, 'setup')}")
 
     def seal(self, plaintext: str) -> str:
-        MASKS.remember(plaintext)
+        remember(plaintext)
         return self.fernet().encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
 
     def fernet(self) -> Fernet:
@@ -714,10 +672,9 @@ class Vault:
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
-    """Return the Fernet of the machine key in *base_dir* (by default, the base directory).
+    """Return the Fernet of the machine key in *base_dir*, which is made if there is none.
 
-    As it can encrypt, a machine key is made where there is none. Raises ConfigError if that of
-    the secrets in the configuration is damaged, missing or another one.
+    Raises ConfigError if that of the stored secrets is damaged, missing or another one.
     """
     with ConfigManager(base_dir).edit() as document:
         document.refuse_other_key()
@@ -727,8 +684,7 @@ def get_fernet(base_dir: Directory = None) -> Fernet:
 def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
     """Encrypt any text with the machine key in *base_dir*, which is made if there is none.
 
-    Returns a bare Fernet token, without the mark that it has in config.json. Raises
-    ConfigError as get_fernet does.
+    Returns a bare Fernet token, without the mark of config.json; raises as get_fernet does.
     """
     with ConfigManager(base_dir).edit() as document:
         document.refuse_other_key()
@@ -747,9 +703,7 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
     return plaintext
 
 
-# =====================================================================================
-# Document: config.json in memory
-# =====================================================================================
+# Document: config.json in memory =====================================================
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -796,8 +750,8 @@ class Document:
 
     def settings(self) -> dict[str, Setting]:
         agents = self.content.get("agents")
-        named = agents.items() if isinstance(agents, dict) else ()
-        rows = (agent_setting(name) for name, agent in named if isinstance(agent, dict))
+        agents = agents if isinstance(agents, dict) else {}
+        rows = [agent_setting(name) for name, agent in agents.items() if isinstance(agent, dict)]
         return SETTINGS | {row.name: row for row in rows}
 
     def holder(self, row: Setting, make: bool = False) -> Any:
@@ -806,11 +760,10 @@ class Document:
         for depth, name in enumerate(row.path[:-1], 1):
             node = node.setdefault(name, {}) if make else node.get(name, {})
             if not isinstance(node, dict):
-                place = ".".join(row.path[:depth])
-                problem = f"{place}: expected an object, found {describe(node)}"
-                raise ConfigError(
-                    problem, hint=f"fix it in an editor: {self.vault.base / CONFIG_FILE}"
+                problem = (
+                    f"{'.'.join(row.path[:depth])}: expected an object, found {describe(node)}"
                 )
+                raise ConfigError(problem, hint="fix it in an editor")
         return node
 
     def stored(self, row: Setting) -> Any:
@@ -825,18 +778,19 @@ class Document:
             return Value(row.default, "invalid", error)
         if stored is None:
             return Value(row.default, "default" if row.default else "missing")
-        sealed = row.secret and f"{stored}".startswith(SECRET_MARK)
-        text = self.vault.open(stored) if sealed else stored
+        text = stored
+        if row.secret and f"{stored}".startswith(SECRET_MARK):
+            text = self.vault.open(stored)
         if text is None:
             return Value(None, "unreadable", self.vault.unreadable(row.name))
         try:
             value = row.check(text)
         except ValueError as error:
             hint = f"fix it with {command(self.vault.base, 'set', row.name)}"
-            problem = ConfigError(row.problem(error, stored), hint=hint)
-            return Value(row.default, "invalid", problem)
-        chosen = row.is_model or value != row.default  # a new file has every other default
-        return Value(value, "configured" if chosen else "default")
+            return Value(row.default, "invalid", ConfigError(row.problem(error, stored), hint=hint))
+        if value == row.default and not row.is_model:  # a new file has every other default
+            return Value(value, "default")
+        return Value(value, "configured")
 
     def values(self) -> dict[Setting, Value]:
         return {row: self.value(row) for row in self.settings().values()}
@@ -887,27 +841,23 @@ class Document:
             return {name: self.seal_anew(part, f"{place}.{name}") for name, part in node.items()}
         if isinstance(node, list):
             return [self.seal_anew(part, place) for part in node]
-        if not isinstance(node, str) or not trim(node).startswith(SECRET_MARK):
-            return node
-        text = self.vault.open(trim(node))
-        if text is None:
+        if isinstance(node, str) and trim(node).startswith(SECRET_MARK):
+            text = self.vault.open(trim(node))
+            if text is not None:
+                return SECRET_MARK + self.vault.seal(text)
             logger.warning("%s cannot be decrypted; it stays as it is", place[1:])
-            return node
-        return SECRET_MARK + self.vault.seal(text)
+        return node
 
 
-# =====================================================================================
-# ConfigManager: the base directory, where documents are read and changed
-# =====================================================================================
+# ConfigManager: the base directory, where documents are read and changed =============
 
 
 class ConfigManager:
     """Reads and writes the configuration in one base directory.
 
-    *base_dir* is the base directory; by default the one that the variable
-    JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. The attributes `base_dir` and `config_path`
-    are the absolute paths of it and of the configuration file. Making a manager touches no file.
-    Every method raises ConfigError for what cannot be read, is invalid, or cannot be written.
+    *base_dir* is by default what JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. The attributes
+    `base_dir` and `config_path` are the absolute paths of it and of the configuration file. Making
+    a manager touches no file. Methods raise ConfigError for what cannot be read, used or written.
     """
 
     warned = False  # of secrets in plain text
@@ -994,8 +944,7 @@ class ConfigManager:
 
     def place(self, name: str) -> Path:
         """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
-        chosen = expanduser(self.get(name)) or SETTINGS[name].place
-        return Path(abspath(self.base_dir / chosen))
+        return Path(abspath(self.base_dir / expanduser(self.get(name) or SETTINGS[name].place)))
 
     def log_path(self) -> Path:
         """The log file of today, which can be told even if the configuration cannot be read."""
@@ -1015,8 +964,7 @@ class ConfigManager:
             if equals:
                 words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
-            problem = f"{describe(asked + equals)} is not the name of a setting"
-            raise ConfigError(problem, hint=hint, status=2)
+            raise ConfigError(f"{describe(asked + equals)} is no setting", hint=hint, status=2)
         return rows[name]
 
     def read(self) -> Document:
@@ -1025,16 +973,15 @@ class ConfigManager:
         document = Document(read_object(self.config_path), vault)
         if vault.keys != Vault(self.base_dir).keys:  # a rotation went on meanwhile
             return self.read()
-        found = (path for pattern in OURS for path in self.base_dir.glob(pattern))
-        for path in (self.base_dir, *found):
+        for path in (self.base_dir, *chain(*map(self.base_dir.glob, OURS))):
             tighten(path, self.base_dir)
         plain = document.secrets(sealed=False)
         for text in plain.values():
-            MASKS.remember(text)
+            remember(text)
         if plain and not self.warned:
             self.warned = True
-            message = "%s stands in plain text in %s; it is encrypted at the next write"
-            logger.warning(message, ", ".join(row.name for row in plain), self.config_path)
+            names = ", ".join(row.name for row in plain)
+            logger.warning("%s stands in plain text; the next write encrypts it", names)
         return document
 
     @contextmanager
@@ -1063,19 +1010,15 @@ class ConfigManager:
 
     def back_up(self) -> None:
         """Keep a copy of the file, named after this second, or the next that has no copy yet."""
-        moments = map(time.localtime, count(time.time()))
-        paths = (
-            self.base_dir / time.strftime(f"{CONFIG_FILE}.%Y%m%d-%H%M%S.bak", moment)
-            for moment in moments
-        )
-        path = next(path for path in paths if not exists(path))
-        write_file(path, read_file(self.config_path) or b"")
-        logger.warning("the old configuration is kept as %s", path)
+        for moment in count(time.time()):
+            name = time.strftime(f"{CONFIG_FILE}.%Y%m%d-%H%M%S.bak", time.localtime(moment))
+            if not exists(self.base_dir / name):
+                break
+        write_file(self.base_dir / name, read_file(self.config_path) or b"")
+        logger.warning("the old configuration is kept as %s", self.base_dir / name)
 
 
-# =====================================================================================
-# Masking and logging
-# =====================================================================================
+# Masking and logging =================================================================
 
 LOG_BYTES = 5_000_000
 LOG_FILES = 5
@@ -1084,32 +1027,28 @@ SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
 LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give too much of it away
 
 
-class Masks:
-    """Every secret that this process has seen, in all forms in which others may print it."""
-
-    forms: tuple[str, ...] = ()  # the longest first, so that no tail of one is left
-
-    def remember(self, secret: str) -> None:
-        """From now on *secret* leaves the program only as asterisks."""
-        if len(secret.strip()) < SHORTEST_MASKED or secret in self.forms:
-            return
-        from urllib.parse import quote, quote_plus
-
-        data = secret.encode("utf-8", "surrogatepass")
-        url = (quote(data), quote(data, safe=""), quote_plus(data))
-        written = map(repr, (secret, data, *url, b64encode(data), urlsafe_b64encode(data)))
-        quoted = (*written, json.dumps(secret), json.dumps(secret, ensure_ascii=False))
-        # Without the quotes, and the b before those of bytes.
-        forms = {secret, *self.forms, *(form.removeprefix("b")[1:-1] for form in quoted)}
-        self.forms = tuple(sorted(forms, key=len, reverse=True))
-
-    def hide(self, text: str) -> str:
-        for form in self.forms:
-            text = text.replace(form, ASTERISKS)
-        return text
+#: Every secret that was seen, as others may print it; the longest first, so that no tail is left.
+masks: list[str] = []
 
 
-MASKS = Masks()
+def remember(secret: str) -> None:
+    """From now on *secret* leaves the program only as asterisks."""
+    if len(secret.strip()) < SHORTEST_MASKED or secret in masks:
+        return
+    data = secret.encode("utf-8", "surrogatepass")
+    url = (quote(data), quote(data, safe=""), quote_plus(data))
+    written = map(repr, (secret, data, *url, b64encode(data), urlsafe_b64encode(data)))
+    quoted = (*written, json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+    # Without the quotes, and the b before those of bytes.
+    forms = {secret, *masks, *(form.removeprefix("b")[1:-1] for form in quoted)}
+    masks[:] = sorted(forms, key=len, reverse=True)
+
+
+def hide(text: str) -> str:
+    """*text* with every secret in it masked."""
+    for form in [*masks]:  # which another thread may change
+        text = text.replace(form, ASTERISKS)
+    return text
 
 
 def masked(value: Any) -> Any:
@@ -1120,7 +1059,7 @@ def masked(value: Any) -> Any:
         return [masked(part) for part in value]
     if value is None or (isinstance(value, (int, float)) and isfinite(value)):
         return value
-    return MASKS.hide(str(value))
+    return hide(str(value))
 
 
 ORDINARY = {*vars(logging.makeLogRecord({})), "message", "asctime"}  # what every record has
@@ -1155,10 +1094,13 @@ class RunLog(logging.Handler):
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             if not exists(path):
                 make_directory(self.directory)
-                ours = is_inside(self.directory, self.base)
-                logs = self.directory.glob(RUN_LOGS) if ours else ()
+                ours = (
+                    self.directory.glob("run-*.log*")
+                    if is_inside(self.directory, self.base)
+                    else ()
+                )
                 with suppress(OSError):  # another process just does the same
-                    for oldest in sorted(logs, key=os.path.getmtime)[: 1 - LOG_FILES]:
+                    for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
                         oldest.unlink()
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
@@ -1185,18 +1127,17 @@ class TerminalLog(logging.Handler):
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
     """Send the log of this process to the log file of the day and to standard error.
 
-    The file, `logs/run-YYYY-MM-DD.log` under *base_dir*, gets everything from DEBUG up as one
-    JSON object a line; it is made when there is something to log. Standard error gets
-    WARNING and up; with *verbosity* 1 INFO too, with 2 DEBUG too. Secrets that this process
-    read, encrypted or decrypted are masked in both, whichever library logs them.
-    Called again, it replaces what it set up before.
+    The file, `logs/run-YYYY-MM-DD.log` under *base_dir*, gets everything from DEBUG up, a JSON
+    object a line. Standard error gets WARNING and up; with *verbosity* 1 INFO, with 2 DEBUG too.
+    Secrets that this process read, encrypted or decrypted are masked in both, whichever library
+    logs them. Called again, it replaces what it set up before.
     """
     start_logging(ConfigManager(base_dir), verbosity)
 
 
 def start_logging(manager: ConfigManager, verbosity: int, file_level: int = logging.DEBUG) -> None:
     for row in SECRETS:  # of a program that was started by run
-        MASKS.remember(trim(os.environ.get(row.variable, "")))
+        remember(trim(os.environ.get(row.variable, "")))
     root = logging.getLogger()
     root.setLevel(logging.DEBUG)
     others = [one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))]
@@ -1210,20 +1151,17 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-# =====================================================================================
-# Output
+# Output ==============================================================================
 #
-# Standard output carries what was asked for: the summary, a value. All else, questions too,
-# is standard error. Every line is masked, its control characters are shown as escapes, and it
-# fits the encoding of the stream. An error is "[Command] what is wrong"; where a person can do
-# something about it, "hint: what to do" follows. What to run begins as the program was started.
-# =====================================================================================
+# Standard output carries what was asked for: the summary, a value. All else, questions too, is
+# standard error. Every line is masked, its control characters are escapes, and it fits the
+# encoding. An error is "[Command] what is wrong"; where something can be done about it, "hint:
+# what to do" follows. What to run begins as the program was started.
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print on standard output, or on another stream; nowhere if the program has none."""
-    lines = (printable(line, stream or sys.stdout) for line in MASKS.hide(text).split("\n"))
-    print(*lines, sep="\n", file=stream, flush=True)
+    print(printable(hide(text), stream or sys.stdout), file=stream, flush=True)
 
 
 def tell(text: str) -> None:
@@ -1232,33 +1170,24 @@ def tell(text: str) -> None:
         if sys.stderr is not None:
             say(text, sys.stderr)
     except OSError:
-        discard(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would try once more to write it
 
 
-def discard(descriptor: int) -> None:
-    """Let what is left for a standard stream vanish, or Python would try once more to write it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-
-
-def printable(line: str, stream: TextIO | None) -> str:
-    """*line* with what moves the cursor, or *stream* cannot encode, as an escape."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def printable(text: str, stream: TextIO | None) -> str:
+    """*text* with what moves the cursor, or *stream* cannot encode, as an escape."""
+    shown = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def script_path() -> str:
-    """The path of this file, as the program was started with it if it was."""
-    return sys.argv[0] if realpath(sys.argv[0]) == realpath(__file__) else __file__
+    return "".join(shown).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def command(base: Path, *words: str) -> str:
     """What runs this program with *words*, pasted into the same shell, for a base directory."""
-    program = [sys.orig_argv[0], script_path()]
+    script = sys.argv[0] if realpath(sys.argv[0]) == realpath(__file__) else __file__
+    program = [sys.orig_argv[0], script]
     if Path(sys.argv[0]).stem == "job-hunter":
         program = ["job-hunter" if shutil.which("job-hunter") else sys.argv[0]]
     if "UV" in os.environ:  # set by uv run, which chooses the Python
-        program = ["uv", "run", program[-1]]
+        program = ["uv", "run", script]
     with suppress(ConfigError):  # there may be no default one
         if base == base_directory():
             return shlex.join([*program, *words])
@@ -1267,27 +1196,14 @@ def command(base: Path, *words: str) -> str:
 
 def width(text: str) -> int:
     """The number of columns that *text* takes on a terminal: two for some characters, or none."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.category(c) in ("Mn", "Me") for c in text)
+    return sum(1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text)
 
 
 def padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def wrapped(text: str, columns: int) -> list[str]:
-    """*text* in pieces of at most *columns*; one at least."""
-    pieces = [""]
-    for character in text:
-        if width(pieces[-1] + character) > columns:
-            pieces.append("")
-        pieces[-1] += character
-    return pieces
-
-
-def summary(
-    manager: ConfigManager, values: Values, asked: Iterable[Setting] | None = None
-) -> dict[str, Any]:
+def summary(manager: ConfigManager, values: Values, asked: Answers | None = None) -> Any:
     """The rows of the summary, and the paths below it; *asked* is what setup was given now."""
     rows = []
     for row, value in sorted(values.items(), key=lambda item: item[0].rank):
@@ -1296,28 +1212,29 @@ def summary(
             continue
         if row.twin and not row.variable and value.value == values[SETTINGS[row.twin]].value:
             continue  # IMAP, which says only what SMTP says
-        shown = "" if value.error else str(value.value).replace("\n", ", ")
+        shown = "" if value.error else str(value.value)
         if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
         if status == "configured" and asked is not None and row not in asked:
             status = "[already configured]"
-        shown = MASKS.hide(shown)
+        shown = hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
     database = values[SETTINGS["db_path"]].error or manager.get_db_path()
-    places = {"configuration": manager.config_path, "database": database, "log": manager.log_path()}
-    return {"rows": rows, "paths": {name: MASKS.hide(f"{at}") for name, at in places.items()}}
+    paths = {"configuration": manager.config_path, "database": database, "log": manager.log_path()}
+    return {"rows": rows, "paths": {name: hide(f"{path}") for name, path in paths.items()}}
 
 
 def print_summary(found: Mapping[str, Any]) -> None:
     """Print the rows in columns, where a value that is too long goes on under itself."""
     rows = [["Service", "Status", "Value"], *([*row.values()][1:] for row in found["rows"])]
-    rows = [[printable(MASKS.hide(cell), sys.stdout) for cell in row] for row in rows]
+    rows = [[printable(hide(c).replace("\n", ", "), sys.stdout) for c in row] for row in rows]
     service, status, value = (max(map(width, column)) for column in zip(*rows, strict=True))
     screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
     value = max(10, min(value, screen - service - status - 4))
     rows.insert(1, ["-" * service, "-" * status, "-" * value])
     for row in rows:
-        for piece in wrapped(row[2], value):
+        narrow = value if width(row[2]) <= len(row[2]) else value // 2  # as wide as it may get
+        for piece in wrap(row[2], narrow) or [""]:
             say(f"{padded(row[0], service)}  {padded(row[1], status)}  {piece}".rstrip())
             row[:2] = "", ""
     say("")
@@ -1325,9 +1242,7 @@ def print_summary(found: Mapping[str, Any]) -> None:
         say(f"{name.capitalize()}: ".ljust(15) + path)
 
 
-# =====================================================================================
-# Where answers come from: a person, a pipe, a variable or a file
-# =====================================================================================
+# Where answers come from: a person, a pipe, a variable or a file =====================
 
 LONGEST_INPUT = 65_536  # bytes: more than any value has
 
@@ -1374,8 +1289,6 @@ def read_visible(prompt: str) -> str:
     with redirect_stdout(shown):
         text = input(printable(prompt, shown))
     if sys.platform != "win32":
-        from select import select
-
         # The lines behind the first, of a terminal that does not bracket what is pasted.
         while select([sys.stdin], [], [], 0.05)[0]:
             more = os.read(sys.stdin.fileno(), 4096)
@@ -1389,8 +1302,7 @@ def read_visible(prompt: str) -> str:
 def handling(handler: Callable[..., None], *names: str) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
     ours = [n for n in signal.Signals if n.name in names and signal.getsignal(n) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle any
-        ours = []
+    ours = ours if threading.current_thread() is threading.main_thread() else []
     for number in ours:
         signal.signal(number, handler)
     try:
@@ -1409,23 +1321,21 @@ def read_limited(stream: Any) -> str:
 
 
 def from_variable(row: Setting) -> Any:
-    """The value in the variable of *row*, or in the file that NAME_FILE names; None if unset."""
+    """The value in the variable of *row*, or in the file that NAME_FILE names; "" if unset."""
     name = f"{row.variable}_FILE"
     file = os.environ.get(name)
     text = trim(os.environ.get(row.variable, ""))
     if text and file:
         raise ValueError(f"{name} is set too; unset one of them")
     if file:
-        # The name of the file is not shown: it may be the secret itself.
-        with os_errors(name), open(file, "rb") as opened:
+        with os_errors(name), open(file, "rb") as opened:  # its name may be the secret itself
             text = read_limited(opened)
-    return row.parse(text) if text or file else None
+    return row.parse(text) if text or file else ""
 
 
-def tell_what_models_need(given: Mapping[Setting, Any]) -> None:
+def tell_what_models_need(given: Answers) -> None:
     """What chosen models need besides a key that is kept here: once a provider."""
-    models = (value for row, value in given.items() if row.is_model)
-    for name in dict.fromkeys(map(provider_of, models)):
+    for name in dict.fromkeys(provider_of(value) for row, value in given.items() if row.is_model):
         if PROVIDERS.get(name) is OLLAMA:
             tell("Ensure Ollama is running at localhost:11434")
         elif name not in PROVIDERS:
@@ -1453,7 +1363,7 @@ class Setup:
         models = PRESETS.get(preset, {}) | dict(self.args.model)
         return {agent_setting(agent): model for agent, model in models.items()}
 
-    def put(self, document: Document, answers: Mapping[Setting, Any]) -> None:
+    def put(self, document: Document, answers: Answers) -> None:
         for row in document.unreadable():  # makes room for new ones; a copy keeps these
             document.holder(row)[row.path[-1]] = ""
             document.keep_old = True
@@ -1461,7 +1371,7 @@ class Setup:
             document.put_for_account(row, answer)
         self.given.update(answers)
 
-    def store(self, answers: Mapping[Setting, Any]) -> None:
+    def store(self, answers: Answers) -> None:
         with self.manager.edit() as document:
             self.put(document, answers)
 
@@ -1492,12 +1402,12 @@ class Setup:
     def ask_for(self, row: Setting) -> None:
         """Ask for a value, if it is wanted after the answers before it."""
         values = self.manager.read().values()
-        unused = row.provider and not is_needed(row, values)
-        if unused or (is_answered(row, values) and not self.args.reconfigure):
+        answered, unused = is_answered(row, values), row.provider and not is_needed(row, values)
+        if unused or (answered and not self.args.reconfigure):
             return
         keep = values[row].value
         answer = self.question(row, keep)
-        answers = {row: answer} if answer != keep or not is_answered(row, values) else {}
+        answers = {} if answered and answer == keep else {row: answer}
         if row.name == "smtp.username" and keep not in ("", answer):
             answers[SETTINGS["smtp.password"]] = ""  # which is another account's
         self.store(answers)  # but not what was kept: others may have changed it meanwhile
@@ -1510,9 +1420,7 @@ class Setup:
             raise ConfigError("there is no terminal to ask questions at", hint=hint)
         if not self.given:
             tell("You need a Gmail account with 2-Step Verification, and an app password for it.")
-            tell(
-                f"Answers are kept in {self.manager.base_dir} at once: Ctrl-C is safe at any time."
-            )
+            tell(f"Each answer is kept in {self.manager.base_dir} at once: Ctrl-C is safe.")
         return ask(row, keep)
 
     def from_environment(self) -> None:
@@ -1535,7 +1443,7 @@ class Setup:
         wanted = self.args.reconfigure or not answered
         try:
             given = from_variable(row)
-            if given is None and needed and not answered:
+            if needed and not given and not answered:
                 raise ValueError(values[row].error or "not set")
         except (ConfigError, ValueError) as error:
             if wanted and (needed or not row.provider):
@@ -1543,16 +1451,13 @@ class Setup:
             else:
                 logger.warning("%s is not used: %s", row.variable, error)
             return
-        if given is not None and wanted:
+        if given and wanted:
             self.given[row] = given
-        elif given not in (None, values[row].value):
-            message = "%s differs from the stored value and is not used; --reconfigure uses it"
-            logger.warning(message, row.variable)
+        elif given not in ("", values[row].value):
+            logger.warning("%s is not used: another is stored; see --reconfigure", row.variable)
 
 
-# =====================================================================================
-# check: whether the credentials work
-# =====================================================================================
+# check: whether the credentials work =================================================
 
 LONGEST_ANSWER = 8_000_000  # bytes: a page of models, or all that a mail server says
 MOST_PAGES = 20
@@ -1565,20 +1470,17 @@ UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or ch
 REFUSED = "refused the name {login.username} or its app password ({quote})"
 CORRECT = "correct them with {program} set {name}.username or {program} set {name}.password"
 #: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
-#: and, on a line of its own, what was said. ERROR are the classes of the exception, and the one
-#: behind it, of which smtplib and urllib say less. {quote} is the beginning of what was said, as
-#: others may say much; the other {words} are attributes of the service. What check itself finds
-#: out needs no row: it is a ConfigError, which says what to do.
+#: and, on a line of its own, what was said. ERROR are the classes of the exception and the one
+#: behind it. {quote} is the beginning of what was said; the other {words} are attributes of the
+#: service. What check itself finds out is a ConfigError, which says what to do.
 ADVICE = {
     # Answers of providers; Ollama has no key
     "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
     " at https://{row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); check the account at"
-    " https://{row.page}",
+    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); look at https://{row.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
-    "\nHTTP 429": "gets too many requests ({quote}); wait a minute and try again",
-    "\nHTTP 5": "is out of order ({quote}); try again later",
+    "\nHTTP (429|5)": "gets too many requests, or is out of order ({quote}); try again later",
     "\nHTTP": "has no list of models there ({quote}); check {fix}",
     # The network
     "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
@@ -1590,8 +1492,9 @@ ADVICE = {
     "mismatch, certificate": "has a certificate that is for another host; check {fix}",
     "self.signed certificate|unable to (get|verify)": "has a certificate that is from an unknown"
     " authority; if you trust it, name its file in SSL_CERT_FILE",
-    "SSLCertVerificationError": "has a certificate that cannot be accepted ({quote}); tell who runs"
-    " the server, or check the clock of this machine",
+    "certificate has expired": "has a certificate that has expired; tell who runs it, or check"
+    " the clock of this machine",
+    "SSLCertVerificationError": "has no valid certificate ({quote}); tell who runs the server",
     "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
     # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
     r"IMAP4\.(abort|error.*\n(\* |no CAPA|server not|command|\w+ command err))": UNEXPECTED_ANSWER,
@@ -1609,6 +1512,7 @@ ADVICE = {
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
     "OSError": "cannot be reached ({quote}); check the network, and {fix}",
+    "://.*(Lookup|Type|Attribute|Value)Error'": "gave no list of models; try again, or check {fix}",
     "": "could not be tried ({quote}); the log has the whole error",
 }
 
@@ -1629,21 +1533,21 @@ class Service:
     title: str
     address: str  # and what it is set by
     fix: str  # what changes the address
-    program: str  # what a command that is to be run begins with
+    command: Callable[..., str]  # what a person can run
     tls: Any  # an ssl.SSLContext
     timeout: float
 
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
         parts = (str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}" for x in error.args)
-        said = " ".join(MASKS.hide(" ".join(parts)).split())
+        said = " ".join(hide(" ".join(parts)).split())
         if isinstance(error, ConfigError):
             return said
         text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
         pattern = next(pattern for pattern in ADVICE if re.search(pattern, text))
         if not pattern:
             logger.error("unexpected failure of a check", exc_info=error)
-        return ADVICE[pattern].format(quote=said[:150], **vars(self))
+        return ADVICE[pattern].format(quote=said[:150], program=self.command(), **vars(self))
 
 
 @dataclass
@@ -1653,18 +1557,17 @@ class MailServer(Service):
     def attempt(self) -> str:
         """Give what was proved, or raise."""
         login = self.login
-        MASKS.remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
+        remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
         if not (login.username and login.password):
             needed = "the Gmail address and the Gmail App Password"
-            raise ConfigError(f"needs {needed}; run {self.program} setup")
-        log_in = self.smtp if isinstance(login, SmtpConfig) else self.imap
-        log_in(login.host, login.port, login.username, login.password)
+            raise ConfigError(f"needs {needed}; run {self.command('setup')}")
+        getattr(self, self.name)(login)
         return f"logged in as {login.username}"
 
-    def smtp(self, host: str, port: int, username: str, password: str) -> None:
+    def smtp(self, login: SmtpConfig) -> None:
         import smtplib
 
-        tls_first = port == 465
+        tls_first = login.port == 465
 
         class Server(smtplib.SMTP_SSL if tls_first else smtplib.SMTP):  # type: ignore[misc]
             def getreply(self) -> Any:
@@ -1677,28 +1580,28 @@ class MailServer(Service):
 
         options = {"context": self.tls} if tls_first else {}
         # With an address it need not look up the name of this machine.
-        server = Server(host, port, "[127.0.0.1]", timeout=self.timeout, **options)
+        server = Server(login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options)
         with closing(server):
             if not tls_first:
                 server.starttls(context=self.tls)
             server.ehlo_or_helo_if_needed()
             if "PLAIN" in server.esmtp_features.get("auth", ""):  # or a refused one is tried again
                 server.esmtp_features["auth"] = "PLAIN"
-            server.login(username, password)
+            server.login(login.username, login.password)
 
-    def imap(self, host: str, port: int, username: str, password: str) -> None:
+    def imap(self, login: ImapConfig) -> None:
         import imaplib
 
         class Server(imaplib.IMAP4_SSL):
             def readline(self) -> bytes:
                 return limited(self, super().readline())
 
-        server = Server(host, port, ssl_context=self.tls, timeout=self.timeout)
+        server = Server(login.host, login.port, ssl_context=self.tls, timeout=self.timeout)
         with server.socket():
             offered = " ".join(server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise ConfigError(f"takes no password login ({offered[:99]}); check {self.fix}")
-            server.login(username, password)
+                raise ConfigError(f"takes no password login ({offered}); check {self.fix}")
+            server.login(login.username, login.password)
 
 
 @dataclass
@@ -1712,20 +1615,20 @@ class Models(Service):
 
     def attempt(self) -> str:
         if self.row.page and not self.key:
-            raise ConfigError(f"needs the {self.title} API key; run {self.program} setup")
+            raise ConfigError(f"needs the {self.title} API key; run {self.command('setup')}")
         offered, problems = self.offered(), []
         for model, agents in self.used.items():
             wanted = model.split("/", 1)[-1].removesuffix(":latest")
             if wanted in offered:
                 continue
             problem = f"does not offer {wanted} ({', '.join(agents)})"
-            undated = re.sub(r"-\d{4}.*", "", wanted)  # or another one of that day would be near
-            nearest = get_close_matches(undated, offered, n=1, cutoff=0.0)
+            # Without its date, or another one of that day would be near.
+            nearest = get_close_matches(re.sub(r"-\d{4}.*", "", wanted), offered, n=1, cutoff=0.0)
             if self.row is OLLAMA:
                 problem += f"; run: ollama pull {shlex.quote(wanted)}"
             elif nearest:
-                other = shlex.quote(f"{provider_of(model)}/{nearest[0]}")
-                run = [f"{self.program} set agents.{shlex.quote(a)}.model {other}" for a in agents]
+                other = f"{provider_of(model)}/{nearest[0]}"
+                run = (self.command("set", agent_setting(agent).name, other) for agent in agents)
                 problem += f"; the nearest is {nearest[0]}: run {' && '.join(run)}"
             problems.append(problem)
         if problems:
@@ -1734,24 +1637,19 @@ class Models(Service):
 
     def offered(self) -> list[str]:
         if not re.fullmatch(BASE_URL, self.url):
-            like = f"like {self.row.url}, without user and password"
-            raise ConfigError(f"has no usable address; set one {like}")
+            raise ConfigError(
+                f"has no usable address; set one like {self.row.url}, without a login"
+            )
         if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
             raise ConfigError("gets no key over plain http; set an address with https")
         names: list[str] = []
         page = first = self.url + self.row.path
         for _ in range(MOST_PAGES):
-            content = self.fetch(page)
-            try:
-                answer = json.loads(content)
-                for item in answer["models" if self.row is OLLAMA else "data"]:
-                    name = item.get("id") or item["name"]
-                    names.append(name.removeprefix("models/").removesuffix(":latest"))
-                page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
-            except Exception:  # whatever else it answered
-                raise ConfigError(
-                    f"gave no list of models; try again, or check {self.fix}"
-                ) from None
+            answer = json.loads(self.fetch(page))
+            for item in answer["models" if self.row is OLLAMA else "data"]:
+                name = item.get("id") or item["name"]
+                names.append(name.removeprefix("models/").removesuffix(":latest"))
+            page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
             if not page:
                 break
         return names
@@ -1787,47 +1685,42 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Mo
     if file:
         with os_errors(f"cannot use SSL_CERT_FILE={file}"):
             tls.load_verify_locations(file)
-    shared = manager.command(), tls, timeout
-    for name in ("smtp", "imap"):
+    shared = manager.command, tls, timeout
+    ports = {"smtp": " (465: TLS from the first byte, other ports: STARTTLS)", "imap": ""}
+    for name, about in ports.items():
         login = getattr(config, name)
-        address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port"
-        if name == "smtp":
-            fix += " (465: TLS from the first byte, other ports: STARTTLS)"
+        address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port{about}"
         yield MailServer(name, name.upper(), address, fix, *shared, login)
-    used: dict[str, dict[str, list[str]]] = {}  # the agents, by provider and model
+    used: Any = defaultdict(partial(defaultdict, list))  # by provider and model: the agents
     for agent, its in config.agents.items():
-        name = provider_of(its.model).removesuffix("_chat")
-        used.setdefault(name, {}).setdefault(its.model, []).append(agent)
+        used[provider_of(its.model).removesuffix("_chat")][its.model].append(agent)
     for name, models in used.items():
         row = PROVIDERS.get(name)
-        if row:
-            ends = ("API_BASE", "BASE_URL", *(["HOST"] if row is OLLAMA else []))
-            variables = [f"{name.upper()}_{end}" for end in ends]
-            variable = next(filter(os.environ.get, variables), variables[0])
-            url = (os.environ.get(variable) or row.url).rstrip("/")
-            if "://" not in url:  # OLLAMA_HOST may be a host alone
-                url = f"http://{url}" if ":" in url else f"http://{url}:11434"
-            address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
-            key = getattr(config, f"{name}_api_key", "")
-            yield Models(name, row.title, address, fix, *shared, row, url, key, models)
-        else:
+        if not row:
             for model in models:
                 say(f"skipped {model}: its key must be in the environment of the agents")
+            continue
+        ends = ("API_BASE", "BASE_URL", "HOST")[: 3 if row is OLLAMA else 2]
+        variables = [f"{name.upper()}_{end}" for end in ends]
+        variable = next(filter(os.environ.get, variables), variables[0])
+        url = (os.environ.get(variable) or row.url).rstrip("/")
+        if "://" not in url:  # OLLAMA_HOST may be a host alone
+            url = f"http://{url}" if ":" in url else f"http://{url}:11434"
+        address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
+        key = getattr(config, f"{name}_api_key", "")
+        yield Models(name, row.title, address, fix, *shared, row, url, key, models)
 
 
-def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Prove that the credentials work: log in to the mail servers, ask for the models.
 
-    Every service that the configuration uses is tried, all at once; no mail is sent and no
-    token spent. Exit status 1 if any fails. The base URL of a provider can be set as LiteLLM
-    reads it (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
+    No mail is sent and no token spent. Exit status 1 if any fails. Other base URLs are set as
+    for LiteLLM (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
     """
-    from urllib.parse import unquote
-
     login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
     for found in re.findall(login_in_url, "\n".join(os.environ.values())):
         for secret in (*found, *map(unquote, found)):
-            MASKS.remember(secret)
+            remember(secret)
     waiting, failed = [*services(manager, args.timeout)], []
     finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -1853,15 +1746,12 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> int:
             say(f"ok      {where}: {result}")
     if failed:
         raise ConfigError(f"failed: {', '.join(failed)}")
-    return 0
 
 
-# =====================================================================================
-# Commands
-# =====================================================================================
+# Commands, and the program that runs them ============================================
 
 
-def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Ask for what is missing and store it encrypted; then print a summary."""
     import_fernet()  # if the package is missing, that is said before the first question
     manager.ensure_dirs()
@@ -1879,10 +1769,9 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> int:
     print_summary(summary(manager, after, setup.given))
     refuse(after.values())  # of what is no question
     tell(f"\nNext: {manager.command('check')}")
-    return 0
 
 
-def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Print the summary, changing nothing; exit status 1 if something is missing or unusable."""
     values = manager.read().values()
     found = summary(manager, values)
@@ -1898,10 +1787,9 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> int:
             hint = f"run {manager.command('setup')}"
             value.error = ConfigError(f"{row.label}: missing", hint=hint)
     refuse(values.values())
-    return 0
 
 
-def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Print one value alone: secrets in the clear, what is not text as JSON.
 
     NAME is dotted, as in config.json: smtp.host, agents.writer.model, anthropic_api_key.
@@ -1910,32 +1798,28 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> int:
     row = manager.find(args.name)
     value = str(manager.place(row.name)) if row.place else manager.get(row.name)
     if value == "":
-        return 1
+        sys.exit(1)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     try:
         print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
     except UnicodeEncodeError as error:
         problem = f"{error.encoding} has no form for this value"
         raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
-    return 0
 
 
-def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Check one value as setup would, and store it.
 
-    Without VALUE it is asked for, or read from standard input if that is no terminal. A
-    secret is only ever taken so, at a hidden prompt, since a command line is seen by others:
+    Without VALUE it is asked for, or read from standard input if that is no terminal; a secret
+    only so, at a hidden prompt, since a command line is seen by others:
 
         pass show gmail | python job_hunter.py set smtp.password
     """
     row = manager.find(args.name)
     text = " ".join(args.value)
     if row.secret and text:
-        raise ConfigError(
-            "a secret is not taken from the command line, where others see it",
-            hint=f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}",
-            status=2,
-        )
+        hint = f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}"
+        raise ConfigError("a secret on the command line is seen by others", hint=hint, status=2)
     if not text and sys.stdin and sys.stdin.isatty():
         value = ask(row)
     else:
@@ -1947,7 +1831,6 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> int:
             raise ConfigError(row.problem(error, text)) from None
     put_for_account(manager, row, value)
     tell_what_models_need({row: value})
-    return 0
 
 
 def put_for_account(manager: ConfigManager, row: Setting, value: Any) -> None:
@@ -1957,14 +1840,13 @@ def put_for_account(manager: ConfigManager, row: Setting, value: Any) -> None:
         tell(f"{twin.name} was the same and has been changed too")
 
 
-def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Put the default of one value back."""
     row = manager.find(args.name)
     put_for_account(manager, row, row.default)
-    return 0
 
 
-def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: RET503
+def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
 
     A variable that is set already wins. The exit status is the command's. Write -- before a
@@ -1976,24 +1858,21 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> int:  # noqa: R
         raise ConfigError("there is no command to run", hint=example, status=2)
     values = manager.read().values()
     refuse(values.values())
-    environment = {**os.environ}
-    for row in ASKED:
-        stored = values[row].value
-        if stored and not environment.get(row.variable):
-            environment[row.variable] = stored
+    unset = [row for row in ASKED if not os.environ.get(row.variable)]
+    stored = {row.variable: values[row].value for row in unset if values[row].value}
     if args.base_dir:
-        environment[BASE_DIR_VARIABLE] = str(manager.base_dir)
+        stored[BASE_DIR_VARIABLE] = str(manager.base_dir)
     with os_errors(words[0]):
         if sys.platform == "win32":
             import subprocess
 
-            return subprocess.run(words, env=environment, check=False).returncode
+            sys.exit(subprocess.run(words, env=os.environ | stored, check=False).returncode)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and it would too
             signal.signal(number, signal.SIG_DFL)
-        os.execvpe(words[0], words, environment)  # noqa: S606
+        os.execvpe(words[0], words, os.environ | stored)  # noqa: S606
 
 
-def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
+def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
     """Make a new machine key and encrypt every secret with it.
 
     Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
@@ -2002,22 +1881,13 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> int:
     document = manager.read()
     refuse(map(document.value, document.unreadable()))
     if not document.vault.keys:
-        hint = f"run this first: {manager.command('setup')}"
-        raise ConfigError("there is no machine key yet, so nothing to rotate", hint=hint)
-    # The next key is stored beside the present one, then the secrets, then the next key becomes
-    # the machine key: wherever that stops, one of the two opens every secret.
-    with manager.edit() as document:
+        raise ConfigError("there is nothing to rotate", hint=f"run {manager.command('setup')}")
+    with manager.edit() as document:  # at any moment, the old or the next key opens a secret
         document.vault.make_key(document.vault.next_path)
     tell("There is a new machine key, and every secret is encrypted with it.")
-    return 0
 
 
-# =====================================================================================
-# The program
-# =====================================================================================
-
-
-def agent_and_model(text: str) -> tuple[str, str]:
+def agent_model(text: str) -> tuple[str, str]:
     agent, _, model = text.partition("=")
     try:
         if agent not in AGENT_NAMES:
@@ -2043,26 +1913,26 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"job_hunter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
-    def add(name: str, run: Callable[..., int]) -> Any:
-        text = cleandoc(run.__doc__ or "")
-        sub = commands.add_parser(name, help=text.split("\n")[0], description=text, **options)
+    def add(name: str, run: Callable[..., None]) -> Any:
+        text = str(getdoc(run))
+        sub = commands.add_parser(name, help=text.partition("\n")[0], description=text, **options)
         sub.set_defaults(run=run)
         return sub.add_argument
 
-    argument = add("setup", cmd_setup)
+    arg = add("setup", cmd_setup)
     text = f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name"
-    argument("--non-interactive", action="store_true", help=text)
-    argument("--preset", choices=PRESETS, default="", help="set the models of all agents")
-    one: dict[str, Any] = {"metavar": "AGENT=MODEL", "type": agent_and_model, "default": []}
+    arg("--non-interactive", action="store_true", help=text)
+    arg("--preset", choices=PRESETS, default="", help="set the models of all agents")
     text = "set the model of one agent, over the preset; may be given several times"
-    argument("--model", action="append", help=text, **one)
-    argument("--reconfigure", action="store_true", help="ask all again; or let variables win")
+    arg("--model", metavar="AGENT=MODEL", type=agent_model, action="append", default=[], help=text)
+    text = "ask all again, Enter keeping a value; or let variables win over what is stored"
+    arg("--reconfigure", action="store_true", help=text)
     add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
     name = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
     add("get", cmd_get)("name", **name)
-    argument = add("set", cmd_set)
-    argument("name", **name)
-    argument("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
+    arg = add("set", cmd_set)
+    arg("name", **name)
+    arg("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
     add("unset", cmd_unset)("name", **name)
     text = "for all of it, above 0 and up to a day (default: 15)"
     add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
@@ -2074,8 +1944,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with *argv* (by default, the arguments of the process).
 
-    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Logging and
-    signal handlers are afterwards as they were.
+    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
@@ -2093,7 +1962,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             start_logging(manager, args.verbose, logging.ERROR if reads else logging.DEBUG)
             # A signal ends it as an exception does, with terminal and files in order.
             with handling(lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"):
-                return int(args.run(args, manager))
+                args.run(args, manager)
+            return 0
         finally:
             print(end="", flush=True)  # noqa: T201  # here, where it is noticed if nobody takes it
     except SystemExit as error:  # --help, --version, wrong usage, or a signal
@@ -2104,7 +1974,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("")
         problem = ConfigError("interrupted", status=130)
     except OSError as error:  # files are spoken of by ConfigError: this is standard output
-        discard(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
             return 1
         problem = ConfigError(f"standard output: {error.strerror or error}")
