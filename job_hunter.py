@@ -116,7 +116,8 @@ class Provider:
     page: str = ""  # where a key is made, without https://; empty if it needs none
     path: str = "/models"  # below the base URL: the list of the models that it offers
     key_header: str = "Authorization: Bearer {}"
-    key: tuple[str, str] = ("", "a key")  # a pattern: how its keys begin; and that in words
+    key_start: str = ""  # a pattern: how its keys begin
+    key_form: str = "a key"  # the same in words
     bare: tuple[str, ...] = ()  # how models begin that stand without "provider/"
 
 
@@ -128,14 +129,16 @@ PROVIDERS: dict[str, Provider] = {
         "console.anthropic.com/settings/keys",
         path="/v1/models?limit=1000",
         key_header="x-api-key: {}",
-        key=("sk-ant-", "a key that begins with sk-ant-"),
+        key_start="sk-ant-",
+        key_form="a key that begins with sk-ant-",
         bare=("claude",),
     ),
     "openai": Provider(
         "OpenAI",
         "https://api.openai.com/v1",
         "platform.openai.com/api-keys",
-        key=("(?!sk-ant-)sk-", "a key that begins with sk- (sk-ant- is Anthropic's)"),
+        key_start="(?!sk-ant-)sk-",
+        key_form="a key that begins with sk- (sk-ant- is Anthropic's)",
         bare=("gpt", "chatgpt", "o1", "o3", "o4"),
     ),
     "gemini": Provider(
@@ -296,7 +299,7 @@ def setting(check: Check, default: Any = "", **columns: Any) -> Any:
 def api_key(provider: str) -> Any:
     row = PROVIDERS[provider]
     return setting(
-        partial(check_form, f"{row.key[0]}[!-~]+", f"{row.key[1]}, without spaces"),
+        partial(check_form, f"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
         label=f"{row.title} API key",
         variable=f"{provider.upper()}_API_KEY",
         note=f"Get one at https://{row.page}",
@@ -973,8 +976,9 @@ class ConfigManager:
         document = Document(read_object(self.config_path), vault)
         if vault.keys != Vault(self.base_dir).keys:  # a rotation went on meanwhile
             return self.read()
-        for path in (self.base_dir, *chain(*map(self.base_dir.glob, OURS))):
-            tighten(path, self.base_dir)
+        with os_errors(self.base_dir):
+            for path in (self.base_dir, *chain(*map(self.base_dir.glob, OURS))):
+                tighten(path, self.base_dir)
         plain = document.secrets(sealed=False)
         for text in plain.values():
             remember(text)
@@ -1477,7 +1481,7 @@ ADVICE = {
     # Answers of providers; Ollama has no key
     "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
     " at https://{row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); look at https://{row.page}",
+    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); check https://{row.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
     "\nHTTP (429|5)": "gets too many requests, or is out of order ({quote}); try again later",
@@ -1512,7 +1516,8 @@ ADVICE = {
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
     "OSError": "cannot be reached ({quote}); check the network, and {fix}",
-    "://.*(Lookup|Type|Attribute|Value)Error'": "gave no list of models; try again, or check {fix}",
+    "://.*(Lookup|Type|Attribute|Value|Recursion)Error'": "gave no list of models; try again, or"
+    " check {fix}",
     "": "could not be tried ({quote}); the log has the whole error",
 }
 
