@@ -56,7 +56,7 @@ from typing import Any, TextIO
 from unicodedata import category, east_asian_width
 from urllib.parse import quote, quote_plus, unquote
 
-if __name__ != "__main__":  # agents decrypt; the program itself imports it when it must
+if __name__ != "__main__":  # for get_type_hints; the program imports it only when it must
     with suppress(ImportError):  # import_fernet() says what to do about it
         from cryptography.fernet import Fernet
 
@@ -77,10 +77,6 @@ PRESETS: dict[str, dict[str, str]] = {
     "fully_free": dict.fromkeys(AGENT_NAMES, DEFAULT_MODEL),
     "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU) | {"writer": SONNET, "research": SONNET},
 }
-LLM_MENU = """LLM setup:
-  1. fully_free (all Ollama)
-  2. best_quality (Claude Sonnet for Writer+Research, Haiku for rest)
-  3. custom"""
 
 Directory = str | os.PathLike[str] | None  # a base directory; None stands for the default one
 
@@ -252,7 +248,7 @@ class Setting:
     note: str = ""  # told before the question: where the credential is made
     secret: bool = False
     provider: str = ""  # whose key it is: required as soon as an agent's model is one of its models
-    twin: str = ""  # of a login, which is required: the same for the other mail server
+    twin: str = ""  # of a mail login, always required: the same of the other server
     place: str = ""  # the path below the base directory that "" stands for
     is_model: bool = False
     rank: int = 5  # the order of the questions and of the summary
@@ -274,7 +270,7 @@ class Setting:
             value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
         if self.check is check_app_password and not re.fullmatch(APP_PASSWORD, value):
-            logger.warning("%s: not the 16 letters that Google's have; check it", self.label)
+            logger.warning("%s: not 16 letters, as Google makes them; check it", self.label)
         return value
 
     def problem(self, error: ValueError, value: object) -> str:
@@ -296,15 +292,15 @@ def setting(check: Check, default: Any = "", **columns: Any) -> Any:
     return field(default_factory=partial(copy, default), repr="secret" not in columns, metadata=row)
 
 
-def api_key(provider: str) -> Any:
-    row = PROVIDERS[provider]
+def api_key(name: str) -> Any:
+    provider = PROVIDERS[name]
     return setting(
-        partial(check_form, f"{row.key_start}[!-~]+", f"{row.key_form}, without spaces"),
-        label=f"{row.title} API key",
-        variable=f"{provider.upper()}_API_KEY",
-        note=f"Get one at https://{row.page}",
+        partial(check_form, f"{provider.key_start}[!-~]+", f"{provider.key_form}, without spaces"),
+        label=f"{provider.title} API key",
+        variable=f"{name.upper()}_API_KEY",
+        note=f"Get one at https://{provider.page}",
         secret=True,
-        provider=provider,
+        provider=name,
         rank=3,
     )
 
@@ -312,6 +308,19 @@ def api_key(provider: str) -> Any:
 app_password = partial(
     setting, check_app_password, note=f"Get one at {APP_PASSWORD_PAGE}", secret=True, rank=1
 )
+
+
+@dataclass
+class Value:
+    """What a configuration says of one setting."""
+
+    value: Any  # checked, in plain text; the default if missing or invalid, None if unreadable
+    status: str  # configured, default, missing, invalid or unreadable
+    error: ConfigError | None = None  # of what is invalid or unreadable
+
+
+Values = Mapping[Setting, Value]
+Answers = Mapping[Setting, Any]
 
 
 @dataclass
@@ -402,7 +411,7 @@ class AppConfig:
 
 @cache
 def agent_setting(agent: str) -> Setting:
-    """The row of an agent's model; there may be more agents than the seven."""
+    """The row of an agent's model, seven or not; always the same object, as rows have no equal."""
     path, label = ("agents", agent, "model"), f"{agent} model"
     return Setting(path, DEFAULT_MODEL, check_model, label, is_model=True, rank=2)
 
@@ -427,19 +436,6 @@ def key_setting(model: str) -> Setting | None:
     return SETTINGS.get(f"{provider_of(model)}_api_key")
 
 
-@dataclass
-class Value:
-    """What a configuration says of one setting."""
-
-    value: Any  # checked, a secret in plain text; the default where there is none
-    status: str  # configured, default, missing, invalid or unreadable
-    error: ConfigError | None = None  # of what is invalid or unreadable
-
-
-Values = Mapping[Setting, Value]
-Answers = Mapping[Setting, Any]
-
-
 def is_needed(row: Setting, values: Values) -> bool:
     """Whether a setting is required, as a login or for the model of an agent."""
     keys = (key_setting(value.value) for one, value in values.items() if one.is_model)
@@ -447,6 +443,7 @@ def is_needed(row: Setting, values: Values) -> bool:
 
 
 def is_answered(row: Setting, values: Values) -> bool:
+    """Whether a setting is configured, and of a mail login its twin too."""
     return all(values[one].status == "configured" for one in (row, SETTINGS.get(row.twin, row)))
 
 
@@ -471,7 +468,7 @@ OURS = ("config.json*", ".key*", ".lock", "logs", "logs/run-*", "resume", "venue
 MOVE_AWAY = "move it away, then run the command again"
 WHAT_TO_DO = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
-    errno.EACCES: "check whom the file and its directory belong to, and their modes",
+    errno.EACCES: "check the owner and the mode of the file and of its directory",
     errno.EEXIST: MOVE_AWAY,
     errno.ENOTDIR: MOVE_AWAY,
     errno.EROFS: "make that file system writable, or choose another base directory with --base-dir",
@@ -503,7 +500,7 @@ def is_inside(path: Path, base: Path) -> bool:
 
 
 def tighten(path: Path, base: Path) -> None:
-    """Take from *path*, if it is ours, what other users may do with it; nothing else does that."""
+    """Let no other user at *path*, if it is ours; the mode of nothing else is ever changed."""
     if sys.platform == "win32" or not is_inside(path, base):
         return
     with suppress(OSError):  # there is none, or its file system cannot be written
@@ -533,7 +530,7 @@ def make_directory(path: Path) -> None:
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open for open(): only a regular file; what is created is for this user alone, at once."""
+    """The opener of open(): regular files only; a new one is this user's alone from the start."""
     found = exists(path)
     if found and not isfile(path):
         raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
@@ -590,7 +587,7 @@ KDF_SALT = b"ingot-v1-static-salt"
 KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
 
 derived: dict[bytes, Fernet] = {}  # by machine key
-deriving = threading.RLock()  # reentrant, as a signal handler may derive in the middle of it
+deriving = threading.RLock()  # reentrant: an agent's signal handler may derive in the middle of it
 
 
 def import_fernet() -> type[Fernet]:
@@ -661,7 +658,7 @@ class Vault:
     def fernet(self) -> Fernet:
         """What encrypts. The caller, of seal() too, holds the lock: a machine key may be made."""
         if not self.keys:
-            import_fernet()  # without it no machine key is needed
+            import_fernet()  # or a machine key would be made that nothing can use
             self.make_key(self.path)
         return derive(next(iter(self.keys.values())))
 
@@ -710,24 +707,24 @@ def decrypt_secret(token: str, base_dir: Directory = None) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, with no name twice and no NaN; without it, all but the models."""
+    """The JSON object in a file, with no name twice and no NaN; without a file, the defaults."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built: dict[str, Any] = {}
         for name, part in pairs:
             if name in built:
-                raise ValueError(f"{describe(name)} stands twice in one object")
+                raise ValueError(f"{describe(name)} comes twice in one object")
             built[name] = part
         return built
 
     def number(text: str) -> float:
         if not isfinite(float(text)):
-            raise ValueError(f"{text} is not a number that JSON has")
+            raise ValueError(f"{text} is not a JSON number")
         return float(text)
 
     data = read_file(path)
     if data is None:
-        return asdict(AppConfig(agents={}))
+        return asdict(AppConfig(agents={}))  # a model that stands there counts as chosen
     strict = partial(json.loads, object_pairs_hook=build, parse_float=number, parse_constant=number)
     try:
         content = strict(data.decode("utf-8-sig"))
@@ -763,16 +760,15 @@ class Document:
         for depth, name in enumerate(row.path[:-1], 1):
             node = node.setdefault(name, {}) if make else node.get(name, {})
             if not isinstance(node, dict):
-                problem = (
-                    f"{'.'.join(row.path[:depth])}: expected an object, found {describe(node)}"
-                )
+                place = ".".join(row.path[:depth])
+                problem = f"{place}: expected an object, found {describe(node)}"
                 raise ConfigError(problem, hint="fix it in an editor")
         return node
 
     def stored(self, row: Setting) -> Any:
         """What stands in the file for a setting, trimmed; None if there is nothing."""
         stored = self.holder(row).get(row.path[-1])
-        return trim(stored) or None if isinstance(stored, str) else stored
+        return (trim(stored) or None) if isinstance(stored, str) else stored
 
     def value(self, row: Setting) -> Value:
         try:
@@ -833,7 +829,7 @@ class Document:
         return [row for row, token in tokens.items() if self.vault.open(token) is None]
 
     def refuse_other_key(self) -> None:
-        """Where secrets are stored whose key is gone or another one, another must not be used."""
+        """Raise if no stored secret can be opened: none may be sealed with another key."""
         tokens = self.secrets(sealed=True)
         if tokens and len(self.unreadable()) == len(tokens):
             raise self.vault.unreadable("the stored secrets")
@@ -877,7 +873,7 @@ class ConfigManager:
             make_directory(self.place(name))
 
     def get_db_path(self) -> Path:
-        """Return the absolute path of the agents' database; a configured `db_path` wins."""
+        """Return the absolute path of the agents' database: `db_path`, or the default place."""
         return self.place("db_path")
 
     def load(self) -> AppConfig:
@@ -933,7 +929,8 @@ class ConfigManager:
     def set(self, name: str, value: Any) -> None:
         """Check one value and store it at once; text is taken for a number or a list too.
 
-        Raises ConfigError for an unknown name (with the nearest) and for an invalid value.
+        Raises ConfigError for an unknown name (with the nearest) and for an invalid value. A
+        login of one mail server is set for that one alone, unlike by the command.
         """
         row = self.find(name)
         try:
@@ -946,7 +943,7 @@ class ConfigManager:
     # What follows serves the commands below and is no promise to other programs.
 
     def place(self, name: str) -> Path:
-        """The absolute path that db_path, log_dir, resume_dir or venues_dir stands for."""
+        """The absolute path that a setting stands for, ~ expanded, relative to the base one."""
         return Path(abspath(self.base_dir / expanduser(self.get(name) or SETTINGS[name].place)))
 
     def log_path(self) -> Path:
@@ -967,7 +964,7 @@ class ConfigManager:
             if equals:
                 words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
-            raise ConfigError(f"{describe(asked + equals)} is no setting", hint=hint, status=2)
+            raise ConfigError(f"there is no setting {describe(asked)}", hint=hint, status=2)
         return rows[name]
 
     def read(self) -> Document:
@@ -985,12 +982,12 @@ class ConfigManager:
         if plain and not self.warned:
             self.warned = True
             names = ", ".join(row.name for row in plain)
-            logger.warning("%s stands in plain text; the next write encrypts it", names)
+            logger.warning("%s: in plain text until the next write", names)
         return document
 
     @contextmanager
     def edit(self) -> Iterator[Document]:
-        """Everything is changed here, all secrets sealed, a rotation that was begun completed."""
+        """What the block changes is written, every secret sealed, a begun rotation completed."""
         make_directory(self.base_dir)
         with locked(self.base_dir):
             document = self.read()
@@ -1090,6 +1087,7 @@ class RunLog(logging.Handler):
         if record.exc_info:
             line["exception"] = masked(logging.Formatter().formatException(record.exc_info))
         extra = {name: value for name, value in vars(record).items() if name not in ORDINARY}
+        # Left of extra for the order, right of it so that extra replaces nothing.
         return json.dumps(line | masked(extra) | line, ensure_ascii=False)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -1098,11 +1096,8 @@ class RunLog(logging.Handler):
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             if not exists(path):
                 make_directory(self.directory)
-                ours = (
-                    self.directory.glob("run-*.log*")
-                    if is_inside(self.directory, self.base)
-                    else ()
-                )
+                inside = is_inside(self.directory, self.base)  # elsewhere nothing is deleted
+                ours = self.directory.glob("run-*.log*") if inside else ()
                 with suppress(OSError):  # another process just does the same
                     for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
                         oldest.unlink()
@@ -1131,10 +1126,10 @@ class TerminalLog(logging.Handler):
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
     """Send the log of this process to the log file of the day and to standard error.
 
-    The file, `logs/run-YYYY-MM-DD.log` under *base_dir*, gets everything from DEBUG up, a JSON
-    object a line. Standard error gets WARNING and up; with *verbosity* 1 INFO, with 2 DEBUG too.
-    Secrets that this process read, encrypted or decrypted are masked in both, whichever library
-    logs them. Called again, it replaces what it set up before.
+    The file, `run-YYYY-MM-DD.log` in `log_dir` (by default `logs` in *base_dir*), gets all from
+    DEBUG up, a JSON object a line. Standard error gets WARNING and up; with *verbosity* 1 INFO,
+    with 2 DEBUG too. Secrets that this process read, encrypted or decrypted are masked in both,
+    whichever library logs them. Called again, it replaces what it set up before.
     """
     start_logging(ConfigManager(base_dir), verbosity)
 
@@ -1207,8 +1202,8 @@ def padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def summary(manager: ConfigManager, values: Values, asked: Answers | None = None) -> Any:
-    """The rows of the summary, and the paths below it; *asked* is what setup was given now."""
+def summary(manager: ConfigManager, values: Values, given: Answers | None = None) -> Any:
+    """The rows of the summary, and the paths below it; *given* is what setup took now."""
     rows = []
     for row, value in sorted(values.items(), key=lambda item: item[0].rank):
         status = value.status
@@ -1219,7 +1214,7 @@ def summary(manager: ConfigManager, values: Values, asked: Answers | None = None
         shown = "" if value.error else str(value.value)
         if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
-        if status == "configured" and asked is not None and row not in asked:
+        if status == "configured" and given is not None and row not in given:
             status = "[already configured]"
         shown = hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
@@ -1231,15 +1226,15 @@ def summary(manager: ConfigManager, values: Values, asked: Answers | None = None
 def print_summary(found: Mapping[str, Any]) -> None:
     """Print the rows in columns, where a value that is too long goes on under itself."""
     rows = [["Service", "Status", "Value"], *([*row.values()][1:] for row in found["rows"])]
-    rows = [[printable(hide(c).replace("\n", ", "), sys.stdout) for c in row] for row in rows]
-    service, status, value = (max(map(width, column)) for column in zip(*rows, strict=True))
+    rows = [[printable(c.replace("\n", ", "), sys.stdout) for c in row] for row in rows]
+    first, second, third = (max(map(width, column)) for column in zip(*rows, strict=True))
     screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
-    value = max(10, min(value, screen - service - status - 4))
-    rows.insert(1, ["-" * service, "-" * status, "-" * value])
+    third = max(10, min(third, screen - first - second - 4))
+    rows.insert(1, ["-" * first, "-" * second, "-" * third])
     for row in rows:
-        narrow = value if width(row[2]) <= len(row[2]) else value // 2  # as wide as it may get
-        for piece in wrap(row[2], narrow) or [""]:
-            say(f"{padded(row[0], service)}  {padded(row[1], status)}  {piece}".rstrip())
+        limit = third if width(row[2]) <= len(row[2]) else third // 2  # wrap counts characters
+        for piece in wrap(row[2], limit) or [""]:
+            say(f"{padded(row[0], first)}  {padded(row[1], second)}  {piece}".rstrip())
             row[:2] = "", ""
     say("")
     for name, path in found["paths"].items():
@@ -1346,6 +1341,12 @@ def tell_what_models_need(given: Answers) -> None:
             tell(f"note: the key of {name} must be in the environment of the agents")
 
 
+LLM_MENU = """LLM setup:
+  1. fully_free (all Ollama)
+  2. best_quality (Claude Sonnet for Writer+Research, Haiku for rest)
+  3. custom"""
+
+
 def check_choice(text: str) -> str:
     choice = {"1": "fully_free", "2": "best_quality", "3": "custom"}.get(text, text)
     return check_form("fully_free|best_quality|custom", "a number from 1 to 3, or a name", choice)
@@ -1434,15 +1435,15 @@ class Setup:
             self.put(document, dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset))
             values = document.values()
             refuse(values[row] for row in MODELS)  # they decide which keys are needed
-            problems = [problem for row in ASKED for problem in self.take(row, values)]
+            problems = list(filter(None, [self.take(row, values) for row in ASKED]))
             if problems:
                 hint = f"set them, or NAME_FILE variables; or run {self.manager.command('setup')}"
                 raise ConfigError(*problems, hint=hint)
             self.put(document, self.given)
         tell_what_models_need(self.given)
 
-    def take(self, row: Setting, values: Values) -> Iterator[str]:
-        """Take a value from its variable, if it is wanted; give what is wrong with it."""
+    def take(self, row: Setting, values: Values) -> str:
+        """Take a value from its variable, if it is wanted; return what is wrong with it, or ""."""
         needed, answered = is_needed(row, values), is_answered(row, values)
         wanted = self.args.reconfigure or not answered
         try:
@@ -1451,14 +1452,14 @@ class Setup:
                 raise ValueError(values[row].error or "not set")
         except (ConfigError, ValueError) as error:
             if wanted and (needed or not row.provider):
-                yield f"{row.variable}: {error}"
-            else:
-                logger.warning("%s is not used: %s", row.variable, error)
-            return
+                return f"{row.variable}: {error}"
+            logger.warning("%s is not used: %s", row.variable, error)
+            return ""
         if given and wanted:
             self.given[row] = given
         elif given not in ("", values[row].value):
             logger.warning("%s is not used: another is stored; see --reconfigure", row.variable)
+        return ""
 
 
 # check: whether the credentials work =================================================
@@ -1480,8 +1481,8 @@ CORRECT = "correct them with {program} set {name}.username or {program} set {nam
 ADVICE = {
     # Answers of providers; Ollama has no key
     "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
-    " at https://{row.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); check https://{row.page}",
+    " at https://{provider.page}, then run {program} set {name}_api_key",
+    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); see https://{provider.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
     "\nHTTP (429|5)": "gets too many requests, or is out of order ({quote}); try again later",
@@ -1490,15 +1491,15 @@ ADVICE = {
     "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
     "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found; check the network, and {fix}",
     "^Ollama .*ConnectionRefused": "is not running; start it (ollama serve), or check {fix}",
-    "ConnectionRefused.*\n": "is not there, nothing listens at that address; check {fix}",
+    "ConnectionRefused.*\n": "refused the connection: nothing listens there; check {fix}",
     r"Connection\w*Error|BrokenPipeError|ServerDisconnected|SSLEOFError|socket error: EOF": "hung"
     " up in the middle; try again later, or check {fix}",
     "mismatch, certificate": "has a certificate that is for another host; check {fix}",
     "self.signed certificate|unable to (get|verify)": "has a certificate that is from an unknown"
     " authority; if you trust it, name its file in SSL_CERT_FILE",
-    "certificate has expired": "has a certificate that has expired; tell who runs it, or check"
+    "certificate has expired": "has a certificate that has expired; tell whoever runs it, or check"
     " the clock of this machine",
-    "SSLCertVerificationError": "has no valid certificate ({quote}); tell who runs the server",
+    "SSLCertVerificationError": "has no valid certificate ({quote}); tell whoever runs the server",
     "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
     # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
     r"IMAP4\.(abort|error.*\n(\* |no CAPA|server not|command|\w+ command err))": UNEXPECTED_ANSWER,
@@ -1506,28 +1507,19 @@ ADVICE = {
     r"\[OVERQUOTA\]": "refused the login ({quote}); make room in the mailbox",
     # It is not the password: other codes of RFC 5530, other replies than 534 and 535
     r"IMAP4\.error.*\n\[(?!AUTHENTICATIONFAILED|\w*ALERT)|SMTPAuthenticationError.*\n"
-    r"(?!53[45](?!.*disabled))": "refused the login ({quote}); try again later, or ask who runs it",
+    r"(?!53[45](?!.*disabled))": "refused the login ({quote}); try again later, or ask its owner",
     r"(?i)^\w+ (\S+\.)?(gmail|google(mail)?)\.com:.*(SMTPAuth|IMAP4\.error)": f"{REFUSED}; switch"
     f" 2-Step Verification on, make one at {APP_PASSWORD_PAGE}, then run"
     " {program} set {name}.password",
     r"SMTPAuthenticationError|IMAP4\.error": f"{REFUSED}; {CORRECT}",
-    "UnicodeEncodeError.*\nascii": f"takes only ASCII as the name and the password; {CORRECT}",
+    "UnicodeEncodeError.*\nascii": f"takes only ASCII in the name and the password; {CORRECT}",
     # What is left
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
     "OSError": "cannot be reached ({quote}); check the network, and {fix}",
-    "://.*(Lookup|Type|Attribute|Value|Recursion)Error'": "gave no list of models; try again, or"
-    " check {fix}",
+    "://.*Error'": "gave no list of models; try again, or check {fix}",
     "": "could not be tried ({quote}); the log has the whole error",
 }
-
-
-def limited(server: Any, line: bytes) -> bytes:
-    """A line of a mail server, whose lines must come to an end some time."""
-    server.talk = getattr(server, "talk", 0) + len(line)
-    if server.talk > LONGEST_ANSWER:
-        raise OverflowError("it does not end")
-    return line
 
 
 @dataclass
@@ -1555,6 +1547,14 @@ class Service:
         return ADVICE[pattern].format(quote=said[:150], program=self.command(), **vars(self))
 
 
+def limited(server: Any, line: bytes) -> bytes:
+    """A line of a mail server, whose lines must come to an end some time."""
+    server.talk = getattr(server, "talk", 0) + len(line)
+    if server.talk > LONGEST_ANSWER:
+        raise OverflowError("too long an answer")
+    return line
+
+
 @dataclass
 class MailServer(Service):
     login: SmtpConfig | ImapConfig
@@ -1562,11 +1562,11 @@ class MailServer(Service):
     def attempt(self) -> str:
         """Give what was proved, or raise."""
         login = self.login
-        remember(f"\0{login.username}\0{login.password}")  # a server may repeat it
+        remember(f"\0{login.username}\0{login.password}")  # as AUTH PLAIN sends it, in base64
         if not (login.username and login.password):
             needed = "the Gmail address and the Gmail App Password"
             raise ConfigError(f"needs {needed}; run {self.command('setup')}")
-        getattr(self, self.name)(login)
+        getattr(self, self.name)(login)  # smtp or imap, below
         return f"logged in as {login.username}"
 
     def smtp(self, login: SmtpConfig) -> None:
@@ -1613,13 +1613,13 @@ class MailServer(Service):
 class Models(Service):
     """A provider, which is asked for the models that it offers."""
 
-    row: Provider
+    provider: Provider
     url: str
     key: str
     used: dict[str, list[str]]  # by model: the agents that use it
 
     def attempt(self) -> str:
-        if self.row.page and not self.key:
+        if self.provider.page and not self.key:
             raise ConfigError(f"needs the {self.title} API key; run {self.command('setup')}")
         offered, problems = self.offered(), []
         for model, agents in self.used.items():
@@ -1629,7 +1629,7 @@ class Models(Service):
             problem = f"does not offer {wanted} ({', '.join(agents)})"
             # Without its date, or another one of that day would be near.
             nearest = get_close_matches(re.sub(r"-\d{4}.*", "", wanted), offered, n=1, cutoff=0.0)
-            if self.row is OLLAMA:
+            if self.provider is OLLAMA:
                 problem += f"; run: ollama pull {shlex.quote(wanted)}"
             elif nearest:
                 other = f"{provider_of(model)}/{nearest[0]}"
@@ -1642,21 +1642,19 @@ class Models(Service):
 
     def offered(self) -> list[str]:
         if not re.fullmatch(BASE_URL, self.url):
-            raise ConfigError(
-                f"has no usable address; set one like {self.row.url}, without a login"
-            )
+            raise ConfigError(f"needs an address like {self.provider.url}, without a login")
         if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
-            raise ConfigError("gets no key over plain http; set an address with https")
+            raise ConfigError("is sent no key over plain http; set an address with https")
         names: list[str] = []
-        page = first = self.url + self.row.path
+        page = first = self.url + self.provider.path
         for _ in range(MOST_PAGES):
             answer = json.loads(self.fetch(page))
-            for item in answer["models" if self.row is OLLAMA else "data"]:
+            for item in answer["models" if self.provider is OLLAMA else "data"]:
                 name = item.get("id") or item["name"]
                 names.append(name.removeprefix("models/").removesuffix(":latest"))
-            page = f"{first}&after_id={answer['last_id']}" if answer.get("has_more") else ""
-            if not page:
+            if not answer.get("has_more"):
                 break
+            page = f"{first}&after_id={answer['last_id']}"
         return names
 
     def fetch(self, url: str) -> bytes:
@@ -1666,7 +1664,7 @@ class Models(Service):
         headers = {"User-Agent": f"job_hunter/{__version__}", "anthropic-version": "2023-06-01"}
         asked = Request(url, headers=headers)  # noqa: S310
         if self.key:
-            asked.add_header(*self.row.key_header.format(self.key).split(": "))
+            asked.add_header(*self.provider.key_header.format(self.key).split(": "))
         proxy = ProxyHandler({} if re.match(THIS_MACHINE, url) else None)
         opener = OpenerDirector()  # without what follows redirects: a key goes to nobody else
         for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls)):
@@ -1697,23 +1695,23 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Mo
         address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port{about}"
         yield MailServer(name, name.upper(), address, fix, *shared, login)
     used: Any = defaultdict(partial(defaultdict, list))  # by provider and model: the agents
-    for agent, its in config.agents.items():
-        used[provider_of(its.model).removesuffix("_chat")][its.model].append(agent)
+    for agent, part in config.agents.items():
+        used[provider_of(part.model).removesuffix("_chat")][part.model].append(agent)
     for name, models in used.items():
-        row = PROVIDERS.get(name)
-        if not row:
+        provider = PROVIDERS.get(name)
+        if not provider:
             for model in models:
                 say(f"skipped {model}: its key must be in the environment of the agents")
             continue
-        ends = ("API_BASE", "BASE_URL", "HOST")[: 3 if row is OLLAMA else 2]
+        ends = ("API_BASE", "BASE_URL", "HOST")[: 3 if provider is OLLAMA else 2]
         variables = [f"{name.upper()}_{end}" for end in ends]
         variable = next(filter(os.environ.get, variables), variables[0])
-        url = (os.environ.get(variable) or row.url).rstrip("/")
+        url = (os.environ.get(variable) or provider.url).rstrip("/")
         if "://" not in url:  # OLLAMA_HOST may be a host alone
             url = f"http://{url}" if ":" in url else f"http://{url}:11434"
         address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
         key = getattr(config, f"{name}_api_key", "")
-        yield Models(name, row.title, address, fix, *shared, row, url, key, models)
+        yield Models(name, provider.title, address, fix, *shared, provider, url, key, models)
 
 
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
@@ -1722,6 +1720,7 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
     No mail is sent and no token spent. Exit status 1 if any fails. Other base URLs are set as
     for LiteLLM (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
     """
+    # Logins in URLs, such as HTTPS_PROXY=http://user:password@host, are masked as well.
     login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
     for found in re.findall(login_in_url, "\n".join(os.environ.values())):
         for secret in (*found, *map(unquote, found)):
@@ -1772,7 +1771,7 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
     if not after[SETTINGS["mailing_address"]].value:
         logger.warning("MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address")
     print_summary(summary(manager, after, setup.given))
-    refuse(after.values())  # of what is no question
+    refuse(after.values())  # of what setup does not ask for
     tell(f"\nNext: {manager.command('check')}")
 
 
@@ -1808,8 +1807,15 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> None:
     try:
         print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
     except UnicodeEncodeError as error:
-        problem = f"{error.encoding} has no form for this value"
+        problem = f"{error.encoding} cannot encode this value"
         raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
+
+
+def change(manager: ConfigManager, row: Setting, value: Any) -> None:
+    with manager.edit() as document:
+        twin = document.put_for_account(row, value)
+    if twin:
+        tell(f"{twin.name} was the same and has been changed too")
 
 
 def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
@@ -1834,21 +1840,14 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
             value = row.parse(text)
         except ValueError as error:
             raise ConfigError(row.problem(error, text)) from None
-    put_for_account(manager, row, value)
+    change(manager, row, value)
     tell_what_models_need({row: value})
-
-
-def put_for_account(manager: ConfigManager, row: Setting, value: Any) -> None:
-    with manager.edit() as document:
-        twin = document.put_for_account(row, value)
-    if twin:
-        tell(f"{twin.name} was the same and has been changed too")
 
 
 def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Put the default of one value back."""
     row = manager.find(args.name)
-    put_for_account(manager, row, row.default)
+    change(manager, row, row.default)
 
 
 def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
@@ -1910,7 +1909,7 @@ def seconds(text: str) -> float:
 
 def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--base-dir", metavar="DIR", help="where everything is kept")
+    common.add_argument("--base-dir", metavar="DIR", help="instead of ~/.outreach-agent")
     common.add_argument("-v", "--verbose", action="count", help="say what is done; -vv in detail")
     look = argparse.RawDescriptionHelpFormatter
     options: dict[str, Any] = {"formatter_class": look, "parents": [common], "allow_abbrev": False}
@@ -1933,12 +1932,12 @@ def make_parser() -> argparse.ArgumentParser:
     text = "ask all again, Enter keeping a value; or let variables win over what is stored"
     arg("--reconfigure", action="store_true", help=text)
     add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
-    name = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
-    add("get", cmd_get)("name", **name)
+    dotted = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
+    add("get", cmd_get)("name", **dotted)
     arg = add("set", cmd_set)
-    arg("name", **name)
+    arg("name", **dotted)
     arg("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
-    add("unset", cmd_unset)("name", **name)
+    add("unset", cmd_unset)("name", **dotted)
     text = "for all of it, above 0 and up to a day (default: 15)"
     add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
     add("run", cmd_run)("words", metavar="COMMAND ...", nargs="...", help=f"it gets {VARIABLES}")
@@ -1949,7 +1948,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with *argv* (by default, the arguments of the process).
 
-    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 128 + n by signal n.
     """
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
