@@ -226,7 +226,7 @@ def check_app_password(value: object) -> str:
 
 
 check_email = partial(check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address")
-check_host = partial(check_form, r"[^\s/@:]+|[^\s/@]*:[^\s/@]*:[^\s/@]*", "a host name, no port")
+check_host = partial(check_form, r"[^\s/@:]+|[\da-fA-F.]*(:[\da-fA-F.]*){2,}", "a host name only")
 check_port = partial(check_number, 1, 65535)
 BACKOFF = "exponential|linear|constant"
 check_backoff = partial(check_form, BACKOFF, BACKOFF.replace("|", " or "))
@@ -395,9 +395,9 @@ class AppConfig:
     xai_api_key: str = api_key("xai")
     # What load() found, by name, and where: save() writes what differs from it. As an InitVar
     # it is no field, but dataclasses.replace() hands it on.
-    loaded: InitVar[tuple[str, Values]] = ("", {})
+    loaded: InitVar[Any] = ("", {})
 
-    def __post_init__(self, loaded: tuple[str, Values]) -> None:
+    def __post_init__(self, loaded: Any) -> None:
         vars(self)["loaded"] = loaded
 
     def api_key_for(self, agent: str) -> str:
@@ -463,7 +463,7 @@ NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
 TEMPORARY_FILE = ".writing"  # only while a file is written
 #: What belongs to this program below the base directory.
-OURS = ("config.json*", ".key*", ".lock", "logs", "logs/run-*", "resume", "venues")
+OURS = ("config.json*", ".key*", ".lock", "logs", "logs/run-????-??-??.log*", "resume", "venues")
 
 MOVE_AWAY = "move it away, then run the command again"
 WHAT_TO_DO = {
@@ -499,17 +499,20 @@ def is_inside(path: Path, base: Path) -> bool:
     return Path(realpath(path)).is_relative_to(realpath(base))
 
 
-def tighten(path: Path, base: Path) -> None:
-    """Let no other user at *path*, if it is ours; the mode of nothing else is ever changed."""
-    if sys.platform == "win32" or not is_inside(path, base):
+def tighten(base: Path) -> None:
+    """Let no other user at what is ours in *base*; the mode of nothing else is ever changed."""
+    if sys.platform == "win32":
         return
-    with suppress(OSError):  # there is none, or its file system cannot be written
-        found = path.stat()
-        mode = stat.S_IMODE(found.st_mode)
-        ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
-        if ours and mode & 0o077 and not mode & stat.S_ISVTX:
-            path.chmod(mode & 0o700)
-            logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
+    with os_errors(base):
+        paths = (base, *chain(*map(base.glob, OURS)))
+    for path in paths:
+        with suppress(OSError):  # it is just removed, or its file system cannot be written
+            found = path.stat()
+            mode = stat.S_IMODE(found.st_mode)
+            ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
+            if ours and mode & 0o077 and not mode & stat.S_ISVTX and is_inside(path, base):
+                path.chmod(mode & 0o700)
+                logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
 
 
 def make_private(path: Path, mode: int) -> None:
@@ -531,12 +534,12 @@ def make_directory(path: Path) -> None:
 
 def open_private(path: str, flags: int) -> int:
     """The opener of open(): regular files only; a new one is this user's alone from the start."""
-    found = exists(path)
-    if found and not isfile(path):
-        raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
+        return os.open(path, flags, 0o600)
     descriptor = os.open(path, flags, 0o600)
-    if not found:
-        make_private(Path(path), 0o600)
+    make_private(Path(path), 0o600)
     return descriptor
 
 
@@ -762,7 +765,7 @@ class Document:
             if not isinstance(node, dict):
                 place = ".".join(row.path[:depth])
                 problem = f"{place}: expected an object, found {describe(node)}"
-                raise ConfigError(problem, hint="fix it in an editor")
+                raise ConfigError(problem, hint=f"edit {self.vault.base / CONFIG_FILE}")
         return node
 
     def stored(self, row: Setting) -> Any:
@@ -913,11 +916,13 @@ class ConfigManager:
         there, loaded = vars(config)["loaded"]
         with self.edit() as document:
             known = loaded if there == here and exists(self.config_path) else {}
+            before = {row.path: value.value for row, value in known.items()}
             for row, value in values.items():
-                if row not in known or known[row].value != value.value:
+                if row.path not in before or before[row.path] != value.value:
                     document.put(row, value.value)
-            for row in known.keys() - values.keys():  # only agents can be deleted
-                document.content["agents"].pop(row.path[1], None)
+            for row in known:
+                if row.is_model and row.path[1] not in config.agents:
+                    document.content["agents"].pop(row.path[1], None)
         vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
@@ -973,9 +978,7 @@ class ConfigManager:
         document = Document(read_object(self.config_path), vault)
         if vault.keys != Vault(self.base_dir).keys:  # a rotation went on meanwhile
             return self.read()
-        with os_errors(self.base_dir):
-            for path in (self.base_dir, *chain(*map(self.base_dir.glob, OURS))):
-                tighten(path, self.base_dir)
+        tighten(self.base_dir)
         plain = document.secrets(sealed=False)
         for text in plain.values():
             remember(text)
@@ -1011,12 +1014,12 @@ class ConfigManager:
 
     def back_up(self) -> None:
         """Keep a copy of the file, named after this second, or the next that has no copy yet."""
-        for moment in count(time.time()):
-            name = time.strftime(f"{CONFIG_FILE}.%Y%m%d-%H%M%S.bak", time.localtime(moment))
-            if not exists(self.base_dir / name):
+        for t in count(time.time()):
+            path = self.base_dir / time.strftime("config.json.%Y%m%d-%H%M%S.bak", time.localtime(t))
+            if not exists(path):
                 break
-        write_file(self.base_dir / name, read_file(self.config_path) or b"")
-        logger.warning("the old configuration is kept as %s", self.base_dir / name)
+        write_file(path, read_file(self.config_path) or b"")
+        logger.warning("the old configuration is kept as %s", path)
 
 
 # Masking and logging =================================================================
@@ -1046,7 +1049,6 @@ def remember(secret: str) -> None:
 
 
 def hide(text: str) -> str:
-    """*text* with every secret in it masked."""
     for form in [*masks]:  # which another thread may change
         text = text.replace(form, ASTERISKS)
     return text
@@ -1077,7 +1079,6 @@ class RunLog(logging.Handler):
         self.directory = base / SETTINGS["log_dir"].place
 
     def format(self, record: logging.LogRecord) -> str:
-        """A record as one JSON object, masked."""
         line = {
             "timestamp": datetime.fromtimestamp(record.created).astimezone().isoformat(),
             "level": record.levelname,
@@ -1097,9 +1098,9 @@ class RunLog(logging.Handler):
             if not exists(path):
                 make_directory(self.directory)
                 inside = is_inside(self.directory, self.base)  # elsewhere nothing is deleted
-                ours = self.directory.glob("run-*.log*") if inside else ()
-                with suppress(OSError):  # another process just does the same
-                    for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
+                ours = {*self.directory.glob("run-????-??-??.log*")} if inside else set()
+                with suppress(OSError):  # another process just does the same, or made it already
+                    for oldest in sorted(ours - {path}, key=os.path.getmtime)[: 1 - LOG_FILES]:
                         oldest.unlink()
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
@@ -1166,7 +1167,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
 def tell(text: str) -> None:
     """Print on standard error; if that is gone, nobody is there to be told."""
     try:
-        if sys.stderr is not None:
+        if sys.stderr:
             say(text, sys.stderr)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would try once more to write it
@@ -1202,7 +1203,7 @@ def padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def summary(manager: ConfigManager, values: Values, given: Answers | None = None) -> Any:
+def summary(manager: ConfigManager, values: Values, given: Answers) -> dict[str, Any]:
     """The rows of the summary, and the paths below it; *given* is what setup took now."""
     rows = []
     for row, value in sorted(values.items(), key=lambda item: item[0].rank):
@@ -1214,7 +1215,7 @@ def summary(manager: ConfigManager, values: Values, given: Answers | None = None
         shown = "" if value.error else str(value.value)
         if row.secret and shown:
             shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
-        if status == "configured" and given is not None and row not in given:
+        if status == "configured" and row not in given:
             status = "[already configured]"
         shown = hide(shown)
         rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
@@ -1232,7 +1233,7 @@ def print_summary(found: Mapping[str, Any]) -> None:
     third = max(10, min(third, screen - first - second - 4))
     rows.insert(1, ["-" * first, "-" * second, "-" * third])
     for row in rows:
-        limit = third if width(row[2]) <= len(row[2]) else third // 2  # wrap counts characters
+        limit = third if width(row[2]) <= max(third, len(row[2])) else third // 2
         for piece in wrap(row[2], limit) or [""]:
             say(f"{padded(row[0], first)}  {padded(row[1], second)}  {piece}".rstrip())
             row[:2] = "", ""
@@ -1362,6 +1363,7 @@ class Setup:
     manager: ConfigManager
     args: argparse.Namespace
     given: dict[Setting, Any] = field(default_factory=dict)  # this time
+    greeted: bool = False
 
     def models(self, preset: str) -> dict[Setting, str]:
         """The models of a preset, if it is one, and over them those of --model."""
@@ -1381,7 +1383,6 @@ class Setup:
             self.put(document, answers)
 
     def from_terminal(self) -> None:
-        """Ask one question at a time, and store each answer as it is given."""
         if not self.manager.read().unreadable():
             self.store({})  # encrypts at once what stands in plain text
         for row in sorted([*ASKED, LLM_CHOICE], key=lambda row: row.rank):
@@ -1423,7 +1424,8 @@ class Setup:
         if not (sys.stdin and sys.stdin.isatty()):
             hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
             raise ConfigError("there is no terminal to ask questions at", hint=hint)
-        if not self.given:
+        if not self.greeted:
+            self.greeted = True
             tell("You need a Gmail account with 2-Step Verification, and an app password for it.")
             tell(f"Each answer is kept in {self.manager.base_dir} at once: Ctrl-C is safe.")
         return ask(row, keep)
@@ -1482,7 +1484,7 @@ ADVICE = {
     # Answers of providers; Ollama has no key
     "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
     " at https://{provider.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids this ({quote}); see https://{provider.page}",
+    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids it ({quote}); check https://{provider.page}",
     "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
     "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
     "\nHTTP (429|5)": "gets too many requests, or is out of order ({quote}); try again later",
@@ -1491,14 +1493,14 @@ ADVICE = {
     "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
     "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found; check the network, and {fix}",
     "^Ollama .*ConnectionRefused": "is not running; start it (ollama serve), or check {fix}",
-    "ConnectionRefused.*\n": "refused the connection: nothing listens there; check {fix}",
+    "ConnectionRefused.*\n": "cannot be reached: the connection is refused; check {fix}",
     r"Connection\w*Error|BrokenPipeError|ServerDisconnected|SSLEOFError|socket error: EOF": "hung"
     " up in the middle; try again later, or check {fix}",
-    "mismatch, certificate": "has a certificate that is for another host; check {fix}",
-    "self.signed certificate|unable to (get|verify)": "has a certificate that is from an unknown"
+    "VERIFY_FAILED.*mismatch": "has a certificate that is for another host; check {fix}",
+    "VERIFY_FAILED.*(self.signed|unable to)": "has a certificate that is from an unknown"
     " authority; if you trust it, name its file in SSL_CERT_FILE",
-    "certificate has expired": "has a certificate that has expired; tell whoever runs it, or check"
-    " the clock of this machine",
+    "VERIFY_FAILED.*has expired": "has a certificate that has expired; tell whoever runs it, or"
+    " check the clock of this machine",
     "SSLCertVerificationError": "has no valid certificate ({quote}); tell whoever runs the server",
     "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
     # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
@@ -1512,7 +1514,7 @@ ADVICE = {
     f" 2-Step Verification on, make one at {APP_PASSWORD_PAGE}, then run"
     " {program} set {name}.password",
     r"SMTPAuthenticationError|IMAP4\.error": f"{REFUSED}; {CORRECT}",
-    "UnicodeEncodeError.*\nascii": f"takes only ASCII in the name and the password; {CORRECT}",
+    "^[^/]*UnicodeEncodeError.*\nascii": f"takes only ASCII in name and password; {CORRECT}",
     # What is left
     "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
     "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
@@ -1537,7 +1539,7 @@ class Service:
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
         parts = (str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}" for x in error.args)
-        said = " ".join(hide(" ".join(parts)).split())
+        said = " ".join(hide(" ".join(parts)).splitlines())
         if isinstance(error, ConfigError):
             return said
         text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
@@ -1686,7 +1688,7 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Mo
     config, tls = manager.load(), ssl.create_default_context()
     file = os.environ.get("SSL_CERT_FILE")
     if file:
-        with os_errors(f"cannot use SSL_CERT_FILE={file}"):
+        with os_errors(f"cannot use SSL_CERT_FILE={file} as a file of certificates (PEM)"):
             tls.load_verify_locations(file)
     shared = manager.command, tls, timeout
     ports = {"smtp": " (465: TLS from the first byte, other ports: STARTTLS)", "imap": ""}
@@ -1741,6 +1743,8 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
         service, result = waiting[0], TimeoutError()
         with suppress(queue.Empty):  # when time is up
             service, result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+        if service not in waiting:
+            continue  # it was given up, and answers late
         waiting.remove(service)
         where = f"{service.title} {service.address}"
         if isinstance(result, Exception):
@@ -1778,14 +1782,14 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
 def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
     """Print the summary, changing nothing; exit status 1 if something is missing or unusable."""
     values = manager.read().values()
-    found = summary(manager, values)
+    found = summary(manager, values, values)
     if args.json:
         print(json.dumps(found, indent=2))  # noqa: T201  # its values are masked already
     else:
         print_summary(found)
     shown = {row["name"] for row in found["rows"]}
     for row, value in values.items():
-        if value.error and row.label:  # named as in the table
+        if value.error and row.name in shown:  # named as in the table
             value.error = ConfigError(f"{row.label}: {value.error}", hint=value.error.hint)
         elif value.status == "missing" and row.name in shown and is_needed(row, values):
             hint = f"run {manager.command('setup')}"
@@ -1804,11 +1808,7 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> None:
     if value == "":
         sys.exit(1)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    try:
-        print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
-    except UnicodeEncodeError as error:
-        problem = f"{error.encoding} cannot encode this value"
-        raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
+    print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
 
 
 def change(manager: ConfigManager, row: Setting, value: Any) -> None:
@@ -1856,10 +1856,7 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
     A variable that is set already wins. The exit status is the command's. Write -- before a
     command that begins with -.
     """
-    words = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not any(words[:1]):
-        example = f"for example: {manager.command('run', '--', 'python', 'agent.py')}"
-        raise ConfigError("there is no command to run", hint=example, status=2)
+    words = args.words[1:] if args.words[0] == "--" else args.words
     values = manager.read().values()
     refuse(values.values())
     unset = [row for row in ASKED if not os.environ.get(row.variable)]
@@ -1940,7 +1937,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("unset", cmd_unset)("name", **dotted)
     text = "for all of it, above 0 and up to a day (default: 15)"
     add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
-    add("run", cmd_run)("words", metavar="COMMAND ...", nargs="...", help=f"it gets {VARIABLES}")
+    add("run", cmd_run)("words", metavar="COMMAND", nargs=argparse.PARSER, help=f"gets {VARIABLES}")
     add("rotate-key", cmd_rotate_key)
     return parser
 
@@ -1977,6 +1974,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("")
         problem = ConfigError("interrupted", status=130)
+    except UnicodeEncodeError as e:  # a value that was asked for
+        problem = ConfigError(f"{e.encoding} cannot encode it", hint="set PYTHONIOENCODING=utf-8")
     except OSError as error:  # files are spoken of by ConfigError: this is standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
