@@ -918,11 +918,11 @@ class ConfigManager:
             known = loaded if there == here and exists(self.config_path) else {}
             before = {row.path: value.value for row, value in known.items()}
             for row, value in values.items():
-                if row.path not in before or before[row.path] != value.value:
+                if before.get(row.path, ...) != value.value:
                     document.put(row, value.value)
             for row in known:
-                if row.is_model and row.path[1] not in config.agents:
-                    document.content["agents"].pop(row.path[1], None)
+                if row.name not in SETTINGS and row.path[1] not in config.agents:
+                    document.content.get("agents", {}).pop(row.path[1], None)
         vars(config)["loaded"] = (here, values)
 
     def get(self, name: str) -> Any:
@@ -1097,11 +1097,11 @@ class RunLog(logging.Handler):
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             if not exists(path):
                 make_directory(self.directory)
-                inside = is_inside(self.directory, self.base)  # elsewhere nothing is deleted
-                ours = {*self.directory.glob("run-????-??-??.log*")} if inside else set()
-                with suppress(OSError):  # another process just does the same, or made it already
-                    for oldest in sorted(ours - {path}, key=os.path.getmtime)[: 1 - LOG_FILES]:
-                        oldest.unlink()
+                ours = {*self.directory.glob("run-????-??-??.log*")} - {path}  # made meanwhile
+                with suppress(OSError):  # another process just does the same
+                    for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
+                        if is_inside(self.directory, self.base):  # elsewhere nothing is deleted
+                            oldest.unlink()
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
                 file.write(line)
@@ -1496,10 +1496,10 @@ ADVICE = {
     "ConnectionRefused.*\n": "cannot be reached: the connection is refused; check {fix}",
     r"Connection\w*Error|BrokenPipeError|ServerDisconnected|SSLEOFError|socket error: EOF": "hung"
     " up in the middle; try again later, or check {fix}",
-    "VERIFY_FAILED.*mismatch": "has a certificate that is for another host; check {fix}",
-    "VERIFY_FAILED.*(self.signed|unable to)": "has a certificate that is from an unknown"
+    r"CertVerif.*\n.*mismatch": "has a certificate that is for another host; check {fix}",
+    r"CertVerif.*\n.*(self.signed|unable to)": "has a certificate that is from an unknown"
     " authority; if you trust it, name its file in SSL_CERT_FILE",
-    "VERIFY_FAILED.*has expired": "has a certificate that has expired; tell whoever runs it, or"
+    r"CertVerif.*\n.*has expired": "has a certificate that has expired; tell whoever runs it, or"
     " check the clock of this machine",
     "SSLCertVerificationError": "has no valid certificate ({quote}); tell whoever runs the server",
     "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
@@ -1856,7 +1856,9 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
     A variable that is set already wins. The exit status is the command's. Write -- before a
     command that begins with -.
     """
-    words = args.words[1:] if args.words[0] == "--" else args.words
+    words = args.words[args.words[0] == "--" :]
+    if not "".join(words):
+        raise ConfigError("there is no command to run", status=2)
     values = manager.read().values()
     refuse(values.values())
     unset = [row for row in ASKED if not os.environ.get(row.variable)]
@@ -1975,7 +1977,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("")
         problem = ConfigError("interrupted", status=130)
     except UnicodeEncodeError as e:  # a value that was asked for
-        problem = ConfigError(f"{e.encoding} cannot encode it", hint="set PYTHONIOENCODING=utf-8")
+        problem = ConfigError(f"{e.encoding} cannot encode it", hint="set PYTHONUTF8=1")
     except OSError as error:  # files are spoken of by ConfigError: this is standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
