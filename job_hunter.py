@@ -1856,7 +1856,7 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
     A variable that is set already wins. The exit status is the command's. Write -- before a
     command that begins with -.
     """
-    words = args.words[args.words[0] == "--" :]
+    words = args.words[args.words[0] == "--" :]  # without it
     if not "".join(words):
         raise ConfigError("there is no command to run", status=2)
     values = manager.read().values()
