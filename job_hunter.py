@@ -1030,7 +1030,6 @@ ASTERISKS = "********"
 SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
 LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give too much of it away
 
-
 #: Every secret that was seen, as others may print it; the longest first, so that no tail is left.
 masks: list[str] = []
 
