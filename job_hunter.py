@@ -56,18 +56,39 @@ from typing import Any, TextIO
 from unicodedata import category, east_asian_width
 from urllib.parse import quote, quote_plus, unquote
 
-if __name__ != "__main__":  # for get_type_hints; the program imports it only when it must
+if (
+    __name__ != "__main__"
+):  # for get_type_hints; the program imports it only when it must
     with suppress(ImportError):  # import_fernet() says what to do about it
         from cryptography.fernet import Fernet
 
 __all__ = [
-    "AGENT_NAMES", "PRESETS", "AgentConfig", "AppConfig", "ConfigError", "ConfigManager",
-    "ImapConfig", "SmtpConfig", "configure_logging", "decrypt_secret", "encrypt_secret",
-    "get_fernet", "get_logger", "main",
-]  # fmt: skip
+    "AGENT_NAMES",
+    "PRESETS",
+    "AgentConfig",
+    "AppConfig",
+    "ConfigError",
+    "ConfigManager",
+    "ImapConfig",
+    "SmtpConfig",
+    "configure_logging",
+    "decrypt_secret",
+    "encrypt_secret",
+    "get_fernet",
+    "get_logger",
+    "main",
+]
 __version__ = "0.1.0"
 
-AGENT_NAMES = ("orchestrator", "scout", "research", "matcher", "writer", "outreach", "analyst")
+AGENT_NAMES = (
+    "orchestrator",
+    "scout",
+    "research",
+    "matcher",
+    "writer",
+    "outreach",
+    "analyst",
+)
 DEFAULT_MODEL = "ollama/llama3.1"
 SONNET = "anthropic/claude-3-5-sonnet-20241022"
 HAIKU = "anthropic/claude-3-haiku-20240307"
@@ -75,10 +96,13 @@ HAIKU = "anthropic/claude-3-haiku-20240307"
 #: The model of every agent, by preset.
 PRESETS: dict[str, dict[str, str]] = {
     "fully_free": dict.fromkeys(AGENT_NAMES, DEFAULT_MODEL),
-    "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU) | {"writer": SONNET, "research": SONNET},
+    "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU)
+    | {"writer": SONNET, "research": SONNET},
 }
 
-Directory = str | os.PathLike[str] | None  # a base directory; None stands for the default one
+Directory = (
+    str | os.PathLike[str] | None
+)  # a base directory; None stands for the default one
 
 logger = logging.getLogger("job_hunter")
 
@@ -144,10 +168,17 @@ PROVIDERS: dict[str, Provider] = {
         path="/openai/models",
     ),
     "groq": Provider("Groq", "https://api.groq.com/openai/v1", "console.groq.com/keys"),
-    "mistral": Provider("Mistral", "https://api.mistral.ai/v1", "console.mistral.ai/api-keys"),
-    "deepseek": Provider("DeepSeek", "https://api.deepseek.com", "platform.deepseek.com/api_keys"),
+    "mistral": Provider(
+        "Mistral", "https://api.mistral.ai/v1", "console.mistral.ai/api-keys"
+    ),
+    "deepseek": Provider(
+        "DeepSeek", "https://api.deepseek.com", "platform.deepseek.com/api_keys"
+    ),
     "openrouter": Provider(  # its plain list is given without a key
-        "OpenRouter", "https://openrouter.ai/api/v1", "openrouter.ai/settings/keys", "/models/user"
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        "openrouter.ai/settings/keys",
+        "/models/user",
     ),
     "xai": Provider("xAI", "https://api.x.ai/v1", "console.x.ai"),
     "ollama": OLLAMA,
@@ -159,7 +190,9 @@ def provider_of(model: str) -> str:
     """The name of a model's provider: what stands before the first `/`, or "" if nobody's."""
     if "/" in model:
         return model.partition("/")[0]
-    return next((name for name, row in PROVIDERS.items() if model.startswith(row.bare)), "")
+    return next(
+        (name for name, row in PROVIDERS.items() if model.startswith(row.bare)), ""
+    )
 
 
 # Checks ==============================================================================
@@ -168,7 +201,9 @@ def provider_of(model: str) -> str:
 
 Check = Callable[[Any], Any]
 
-BLANK = r"[\s\u200b-\u200f\u2060\ufeff]"  # no-break spaces too, and zero-width characters
+BLANK = (
+    r"[\s\u200b-\u200f\u2060\ufeff]"  # no-break spaces too, and zero-width characters
+)
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 APP_PASSWORD = "[A-Za-z]{16}"  # as Google makes them
 APP_PASSWORD_PAGE = "https://myaccount.google.com/apppasswords"
@@ -225,8 +260,12 @@ def check_app_password(value: object) -> str:
     return letters if re.fullmatch(APP_PASSWORD, letters) else text
 
 
-check_email = partial(check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address")
-check_host = partial(check_form, r"[^\s/@:]+|[\da-fA-F.]*(:[\da-fA-F.]*){2,}", "a host name only")
+check_email = partial(
+    check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address"
+)
+check_host = partial(
+    check_form, r"[^\s/@:]+|[\da-fA-F.]*(:[\da-fA-F.]*){2,}", "a host name only"
+)
 check_port = partial(check_number, 1, 65535)
 BACKOFF = "exponential|linear|constant"
 check_backoff = partial(check_form, BACKOFF, BACKOFF.replace("|", " or "))
@@ -247,7 +286,9 @@ class Setting:
     variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
     note: str = ""  # told before the question: where the credential is made
     secret: bool = False
-    provider: str = ""  # whose key it is: required as soon as an agent's model is one of its models
+    provider: str = (
+        ""  # whose key it is: required as soon as an agent's model is one of its models
+    )
     twin: str = ""  # of a mail login, always required: the same of the other server
     place: str = ""  # the path below the base directory that "" stands for
     is_model: bool = False
@@ -270,7 +311,9 @@ class Setting:
             value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
         value = self.check(value)
         if self.check is check_app_password and not re.fullmatch(APP_PASSWORD, value):
-            logger.warning("%s: not 16 letters, as Google makes them; check it", self.label)
+            logger.warning(
+                "%s: not 16 letters, as Google makes them; check it", self.label
+            )
         return value
 
     def problem(self, error: ValueError, value: object) -> str:
@@ -281,7 +324,9 @@ class Setting:
 def describe(value: object) -> str:
     """How a message names a value that was found."""
     kinds = {"dict": "an object", "list": "a list"}
-    text = kinds.get(type(value).__name__) or json.dumps(value, ensure_ascii=False, default=repr)
+    text = kinds.get(type(value).__name__) or json.dumps(
+        value, ensure_ascii=False, default=repr
+    )
     # Never a part of what is too long: it may be a secret in the wrong place.
     return text if len(text) <= 60 else f"something of {len(text)} characters"
 
@@ -289,13 +334,21 @@ def describe(value: object) -> str:
 def setting(check: Check, default: Any = "", **columns: Any) -> Any:
     """Declare a field of the schema; its metadata is its row of the table of settings."""
     row = {"check": check, **columns}
-    return field(default_factory=partial(copy, default), repr="secret" not in columns, metadata=row)
+    return field(
+        default_factory=partial(copy, default),
+        repr="secret" not in columns,
+        metadata=row,
+    )
 
 
 def api_key(name: str) -> Any:
     provider = PROVIDERS[name]
     return setting(
-        partial(check_form, f"{provider.key_start}[!-~]+", f"{provider.key_form}, without spaces"),
+        partial(
+            check_form,
+            f"{provider.key_start}[!-~]+",
+            f"{provider.key_form}, without spaces",
+        ),
         label=f"{provider.title} API key",
         variable=f"{name.upper()}_API_KEY",
         note=f"Get one at https://{provider.page}",
@@ -306,7 +359,11 @@ def api_key(name: str) -> Any:
 
 
 app_password = partial(
-    setting, check_app_password, note=f"Get one at {APP_PASSWORD_PAGE}", secret=True, rank=1
+    setting,
+    check_app_password,
+    note=f"Get one at {APP_PASSWORD_PAGE}",
+    secret=True,
+    rank=1,
 )
 
 
@@ -327,7 +384,9 @@ Answers = Mapping[Setting, Any]
 class AgentConfig:
     """What one agent needs: its LiteLLM model string."""
 
-    model: str = DEFAULT_MODEL  # its row of the table has the agent's name: see agent_setting
+    model: str = (
+        DEFAULT_MODEL  # its row of the table has the agent's name: see agent_setting
+    )
 
 
 @dataclass
@@ -355,8 +414,12 @@ class ImapConfig:
 
     host: str = setting(check_host, "imap.gmail.com", label="IMAP server")
     port: int = setting(check_port, 993, label="IMAP port")
-    username: str = setting(check_email, label="Gmail address (IMAP)", twin="smtp.username", rank=0)
-    password: str = app_password(label="Gmail App Password (IMAP)", twin="smtp.password")
+    username: str = setting(
+        check_email, label="Gmail address (IMAP)", twin="smtp.username", rank=0
+    )
+    password: str = app_password(
+        label="Gmail App Password (IMAP)", twin="smtp.password"
+    )
 
 
 @dataclass
@@ -419,12 +482,19 @@ def agent_setting(agent: str) -> Setting:
 def settings_of(part: Any, *path: str) -> list[Setting]:
     """The rows that a part of the schema declares, which stands at *path*."""
     rows = [row for row in fields(part) if row.metadata]
-    return [Setting((*path, row.name), getattr(part, row.name), **row.metadata) for row in rows]
+    return [
+        Setting((*path, row.name), getattr(part, row.name), **row.metadata)
+        for row in rows
+    ]
 
 
 MODELS = [agent_setting(agent) for agent in AGENT_NAMES]
 MAIL = [*settings_of(SmtpConfig(), "smtp"), *settings_of(ImapConfig(), "imap")]
-TABLE = [*MODELS, *MAIL, *settings_of(AppConfig())]  # every setting that all configurations have
+TABLE = [
+    *MODELS,
+    *MAIL,
+    *settings_of(AppConfig()),
+]  # every setting that all configurations have
 SETTINGS = {row.name: row for row in TABLE}  # by the dotted name, as in the file
 ASKED = [row for row in TABLE if row.variable]
 SECRETS = [row for row in TABLE if row.secret]
@@ -444,7 +514,9 @@ def is_needed(row: Setting, values: Values) -> bool:
 
 def is_answered(row: Setting, values: Values) -> bool:
     """Whether a setting is configured, and of a mail login its twin too."""
-    return all(values[one].status == "configured" for one in (row, SETTINGS.get(row.twin, row)))
+    return all(
+        values[one].status == "configured" for one in (row, SETTINGS.get(row.twin, row))
+    )
 
 
 def refuse(values: Iterable[Value]) -> None:
@@ -463,7 +535,15 @@ NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
 LOCK_FILE = ".lock"
 TEMPORARY_FILE = ".writing"  # only while a file is written
 #: What belongs to this program below the base directory.
-OURS = ("config.json*", ".key*", ".lock", "logs", "logs/run-????-??-??.log*", "resume", "venues")
+OURS = (
+    "config.json*",
+    ".key*",
+    ".lock",
+    "logs",
+    "logs/run-????-??-??.log*",
+    "resume",
+    "venues",
+)
 
 MOVE_AWAY = "move it away, then run the command again"
 WHAT_TO_DO = {
@@ -487,9 +567,13 @@ def os_errors(place: object) -> Iterator[None]:
 
 def base_directory(base_dir: Directory = None) -> Path:
     """The absolute base directory: *base_dir*, else what the variable says, else the default."""
-    chosen = expanduser(base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent")
+    chosen = expanduser(
+        base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent"
+    )
     if chosen.startswith("~"):
-        raise ConfigError(f"{chosen}: no such home directory", hint="set HOME, or give --base-dir")
+        raise ConfigError(
+            f"{chosen}: no such home directory", hint="set HOME, or give --base-dir"
+        )
     with os_errors(chosen):  # a relative one, in a working directory that is gone
         return Path(abspath(chosen))
 
@@ -506,13 +590,22 @@ def tighten(base: Path) -> None:
     with os_errors(base):
         paths = (base, *chain(*map(base.glob, OURS)))
     for path in paths:
-        with suppress(OSError):  # it is just removed, or its file system cannot be written
+        with suppress(
+            OSError
+        ):  # it is just removed, or its file system cannot be written
             found = path.stat()
             mode = stat.S_IMODE(found.st_mode)
             ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
-            if ours and mode & 0o077 and not mode & stat.S_ISVTX and is_inside(path, base):
+            if (
+                ours
+                and mode & 0o077
+                and not mode & stat.S_ISVTX
+                and is_inside(path, base)
+            ):
                 path.chmod(mode & 0o700)
-                logger.warning("%s was open to other users (mode %04o); tightened", path, mode)
+                logger.warning(
+                    "%s was open to other users (mode %04o); tightened", path, mode
+                )
 
 
 def make_private(path: Path, mode: int) -> None:
@@ -544,7 +637,11 @@ def open_private(path: str, flags: int) -> int:
 
 
 def read_file(path: Path) -> bytes | None:
-    with os_errors(path), suppress(FileNotFoundError), open(path, "rb", opener=open_private) as f:
+    with (
+        os_errors(path),
+        suppress(FileNotFoundError),
+        open(path, "rb", opener=open_private) as f,
+    ):
         return f.read()
     return None
 
@@ -587,10 +684,14 @@ def locked(base: Path) -> Iterator[None]:
 SECRET_MARK = "__encrypted__:"
 MACHINE_KEY_BYTES = 32
 KDF_SALT = b"ingot-v1-static-salt"
-KDF_ITERATIONS = 600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
+KDF_ITERATIONS = (
+    600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
+)
 
 derived: dict[bytes, Fernet] = {}  # by machine key
-deriving = threading.RLock()  # reentrant: an agent's signal handler may derive in the middle of it
+deriving = (
+    threading.RLock()
+)  # reentrant: an agent's signal handler may derive in the middle of it
 
 
 def import_fernet() -> type[Fernet]:
@@ -615,7 +716,9 @@ def derive(machine_key: bytes) -> Fernet:
             from cryptography.hazmat.primitives.hashes import SHA256
             from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-            kdf = PBKDF2HMAC(SHA256(), length=32, salt=KDF_SALT, iterations=KDF_ITERATIONS)
+            kdf = PBKDF2HMAC(
+                SHA256(), length=32, salt=KDF_SALT, iterations=KDF_ITERATIONS
+            )
             derived[machine_key] = fernet(urlsafe_b64encode(kdf.derive(machine_key)))
         return derived[machine_key]
 
@@ -632,8 +735,12 @@ class Vault:
         for path in (self.next_path, self.path):
             key = read_file(path)
             if key is not None and len(key) != MACHINE_KEY_BYTES:
-                problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
-                raise ConfigError(problem, hint=f"restore it from a copy, or {MOVE_AWAY}")
+                problem = (
+                    f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
+                )
+                raise ConfigError(
+                    problem, hint=f"restore it from a copy, or {MOVE_AWAY}"
+                )
             if key:
                 self.keys[path] = key
 
@@ -642,7 +749,9 @@ class Vault:
         for fernet in map(derive, self.keys.values()):
             from cryptography.fernet import InvalidToken
 
-            with suppress(InvalidToken, ValueError):  # ValueError: not ASCII, or not text inside
+            with suppress(
+                InvalidToken, ValueError
+            ):  # ValueError: not ASCII, or not text inside
                 data = fernet.decrypt(token.removeprefix(SECRET_MARK))
                 text = data.decode("utf-8", "surrogatepass")
                 remember(text)
@@ -652,11 +761,17 @@ class Vault:
     def unreadable(self, place: str) -> ConfigError:
         how = "does not fit" if self.keys else "is missing"
         problem = f"{place} cannot be decrypted: the machine key {self.path} {how}"
-        return ConfigError(problem, hint=f"restore it, or run {command(self.base, 'setup')}")
+        return ConfigError(
+            problem, hint=f"restore it, or run {command(self.base, 'setup')}"
+        )
 
     def seal(self, plaintext: str) -> str:
         remember(plaintext)
-        return self.fernet().encrypt(plaintext.encode("utf-8", "surrogatepass")).decode("ascii")
+        return (
+            self.fernet()
+            .encrypt(plaintext.encode("utf-8", "surrogatepass"))
+            .decode("ascii")
+        )
 
     def fernet(self) -> Fernet:
         """What encrypts. The caller, of seal() too, holds the lock: a machine key may be made."""
@@ -727,15 +842,21 @@ def read_object(path: Path) -> dict[str, Any]:
 
     data = read_file(path)
     if data is None:
-        return asdict(AppConfig(agents={}))  # a model that stands there counts as chosen
-    strict = partial(json.loads, object_pairs_hook=build, parse_float=number, parse_constant=number)
+        return asdict(
+            AppConfig(agents={})
+        )  # a model that stands there counts as chosen
+    strict = partial(
+        json.loads, object_pairs_hook=build, parse_float=number, parse_constant=number
+    )
     try:
         content = strict(data.decode("utf-8-sig"))
         if isinstance(content, dict):
             return content
         raise ValueError(f"expected an object, found {describe(content)}")
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}", hint=f"fix it in an editor, or {MOVE_AWAY}") from None
+        raise ConfigError(
+            f"{path}: {error}", hint=f"fix it in an editor, or {MOVE_AWAY}"
+        ) from None
 
 
 @dataclass
@@ -754,7 +875,11 @@ class Document:
     def settings(self) -> dict[str, Setting]:
         agents = self.content.get("agents")
         agents = agents if isinstance(agents, dict) else {}
-        rows = [agent_setting(name) for name, agent in agents.items() if isinstance(agent, dict)]
+        rows = [
+            agent_setting(name)
+            for name, agent in agents.items()
+            if isinstance(agent, dict)
+        ]
         return SETTINGS | {row.name: row for row in rows}
 
     def holder(self, row: Setting, make: bool = False) -> Any:
@@ -789,8 +914,14 @@ class Document:
             value = row.check(text)
         except ValueError as error:
             hint = f"fix it with {command(self.vault.base, 'set', row.name)}"
-            return Value(row.default, "invalid", ConfigError(row.problem(error, stored), hint=hint))
-        if value == row.default and not row.is_model:  # a new file has every other default
+            return Value(
+                row.default,
+                "invalid",
+                ConfigError(row.problem(error, stored), hint=hint),
+            )
+        if (
+            value == row.default and not row.is_model
+        ):  # a new file has every other default
             return Value(value, "default")
         return Value(value, "configured")
 
@@ -840,7 +971,10 @@ class Document:
     def seal_anew(self, node: Any, place: str = "") -> Any:
         """*node*, every secret in it sealed with the next key; what no key opens stays."""
         if isinstance(node, dict):
-            return {name: self.seal_anew(part, f"{place}.{name}") for name, part in node.items()}
+            return {
+                name: self.seal_anew(part, f"{place}.{name}")
+                for name, part in node.items()
+            }
         if isinstance(node, list):
             return [self.seal_anew(part, place) for part in node]
         if isinstance(node, str) and trim(node).startswith(SECRET_MARK):
@@ -939,7 +1073,11 @@ class ConfigManager:
         """
         row = self.find(name)
         try:
-            checked = row.parse(value) if value and isinstance(value, str) else row.check(value)
+            checked = (
+                row.parse(value)
+                if value and isinstance(value, str)
+                else row.check(value)
+            )
         except ValueError as error:
             raise ConfigError(row.problem(error, value)) from None
         with self.edit() as document:
@@ -949,7 +1087,9 @@ class ConfigManager:
 
     def place(self, name: str) -> Path:
         """The absolute path that a setting stands for, ~ expanded, relative to the base one."""
-        return Path(abspath(self.base_dir / expanduser(self.get(name) or SETTINGS[name].place)))
+        return Path(
+            abspath(self.base_dir / expanduser(self.get(name) or SETTINGS[name].place))
+        )
 
     def log_path(self) -> Path:
         """The log file of today, which can be told even if the configuration cannot be read."""
@@ -969,7 +1109,9 @@ class ConfigManager:
             if equals:
                 words = [nearest] if rows[nearest].secret else [nearest, value]
                 hint = f"name and value are two words: {self.command('set', *words)}"
-            raise ConfigError(f"there is no setting {describe(asked)}", hint=hint, status=2)
+            raise ConfigError(
+                f"there is no setting {describe(asked)}", hint=hint, status=2
+            )
         return rows[name]
 
     def read(self) -> Document:
@@ -1015,7 +1157,9 @@ class ConfigManager:
     def back_up(self) -> None:
         """Keep a copy of the file, named after this second, or the next that has no copy yet."""
         for t in count(time.time()):
-            path = self.base_dir / time.strftime("config.json.%Y%m%d-%H%M%S.bak", time.localtime(t))
+            path = self.base_dir / time.strftime(
+                "config.json.%Y%m%d-%H%M%S.bak", time.localtime(t)
+            )
             if not exists(path):
                 break
         write_file(path, read_file(self.config_path) or b"")
@@ -1028,7 +1172,9 @@ LOG_BYTES = 5_000_000
 LOG_FILES = 5
 ASTERISKS = "********"
 SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
-LAST_FOUR_FROM = 20  # characters: the last four of a shorter secret would give too much of it away
+LAST_FOUR_FROM = (
+    20  # characters: the last four of a shorter secret would give too much of it away
+)
 
 #: Every secret that was seen, as others may print it; the longest first, so that no tail is left.
 masks: list[str] = []
@@ -1064,7 +1210,11 @@ def masked(value: Any) -> Any:
     return hide(str(value))
 
 
-ORDINARY = {*vars(logging.makeLogRecord({})), "message", "asctime"}  # what every record has
+ORDINARY = {
+    *vars(logging.makeLogRecord({})),
+    "message",
+    "asctime",
+}  # what every record has
 
 
 class RunLog(logging.Handler):
@@ -1079,14 +1229,20 @@ class RunLog(logging.Handler):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "timestamp": datetime.fromtimestamp(record.created).astimezone().isoformat(),
+            "timestamp": datetime.fromtimestamp(record.created)
+            .astimezone()
+            .isoformat(),
             "level": record.levelname,
             "logger": masked(record.name),
             "event": masked(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = masked(logging.Formatter().formatException(record.exc_info))
-        extra = {name: value for name, value in vars(record).items() if name not in ORDINARY}
+            line["exception"] = masked(
+                logging.Formatter().formatException(record.exc_info)
+            )
+        extra = {
+            name: value for name, value in vars(record).items() if name not in ORDINARY
+        }
         # Left of extra for the order, right of it so that extra replaces nothing.
         return json.dumps(line | masked(extra) | line, ensure_ascii=False)
 
@@ -1096,16 +1252,22 @@ class RunLog(logging.Handler):
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             if not exists(path):
                 make_directory(self.directory)
-                ours = {*self.directory.glob("run-????-??-??.log*")} - {path}  # made meanwhile
+                ours = {*self.directory.glob("run-????-??-??.log*")} - {
+                    path
+                }  # made meanwhile
                 with suppress(OSError):  # another process just does the same
                     for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
-                        if is_inside(self.directory, self.base):  # elsewhere nothing is deleted
+                        if is_inside(
+                            self.directory, self.base
+                        ):  # elsewhere nothing is deleted
                             oldest.unlink()
             # Unbuffered: the line is appended in one piece, and tell() is where it ends.
             with open(path, "ab", buffering=0, opener=open_private) as file:
                 file.write(line)
                 end = file.tell()
-            if end % LOG_BYTES < len(line):  # it crossed the limit: just one process wrote it
+            if end % LOG_BYTES < len(
+                line
+            ):  # it crossed the limit: just one process wrote it
                 os.rename(path, f"{path}.{time.time_ns()}")
             elif end > LOG_BYTES:  # another process is about to rename it: let it
                 time.sleep(0.01)
@@ -1134,15 +1296,21 @@ def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
     start_logging(ConfigManager(base_dir), verbosity)
 
 
-def start_logging(manager: ConfigManager, verbosity: int, file_level: int = logging.DEBUG) -> None:
+def start_logging(
+    manager: ConfigManager, verbosity: int, file_level: int = logging.DEBUG
+) -> None:
     for row in SECRETS:  # of a program that was started by run
         remember(trim(os.environ.get(row.variable, "")))
     root = logging.getLogger()
     root.setLevel(logging.DEBUG)
-    others = [one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))]
+    others = [
+        one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))
+    ]
     file = RunLog(manager.base_dir, file_level)
     root.handlers = [*others, file, TerminalLog(logging.WARNING - 10 * verbosity)]
-    file.directory = manager.log_path().parent  # last, as reading the configuration may log
+    file.directory = (
+        manager.log_path().parent
+    )  # last, as reading the configuration may log
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -1169,7 +1337,9 @@ def tell(text: str) -> None:
         if sys.stderr:
             say(text, sys.stderr)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or Python would try once more to write it
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 2
+        )  # or Python would try once more to write it
 
 
 def printable(text: str, stream: TextIO | None) -> str:
@@ -1195,7 +1365,9 @@ def command(base: Path, *words: str) -> str:
 
 def width(text: str) -> int:
     """The number of columns that *text* takes on a terminal: two for some characters, or none."""
-    return sum(1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text)
+    return sum(
+        1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text
+    )
 
 
 def padded(text: str, columns: int) -> str:
@@ -1207,9 +1379,15 @@ def summary(manager: ConfigManager, values: Values, given: Answers) -> dict[str,
     rows = []
     for row, value in sorted(values.items(), key=lambda item: item[0].rank):
         status = value.status
-        if not row.label or (row.provider and status == "missing" and not is_needed(row, values)):
+        if not row.label or (
+            row.provider and status == "missing" and not is_needed(row, values)
+        ):
             continue
-        if row.twin and not row.variable and value.value == values[SETTINGS[row.twin]].value:
+        if (
+            row.twin
+            and not row.variable
+            and value.value == values[SETTINGS[row.twin]].value
+        ):
             continue  # IMAP, which says only what SMTP says
         shown = "" if value.error else str(value.value)
         if row.secret and shown:
@@ -1217,18 +1395,34 @@ def summary(manager: ConfigManager, values: Values, given: Answers) -> dict[str,
         if status == "configured" and row not in given:
             status = "[already configured]"
         shown = hide(shown)
-        rows.append({"name": row.name, "service": row.label, "status": status, "value": shown})
+        rows.append(
+            {"name": row.name, "service": row.label, "status": status, "value": shown}
+        )
     database = values[SETTINGS["db_path"]].error or manager.get_db_path()
-    paths = {"configuration": manager.config_path, "database": database, "log": manager.log_path()}
-    return {"rows": rows, "paths": {name: hide(f"{path}") for name, path in paths.items()}}
+    paths = {
+        "configuration": manager.config_path,
+        "database": database,
+        "log": manager.log_path(),
+    }
+    return {
+        "rows": rows,
+        "paths": {name: hide(f"{path}") for name, path in paths.items()},
+    }
 
 
 def print_summary(found: Mapping[str, Any]) -> None:
     """Print the rows in columns, where a value that is too long goes on under itself."""
-    rows = [["Service", "Status", "Value"], *([*row.values()][1:] for row in found["rows"])]
+    rows = [
+        ["Service", "Status", "Value"],
+        *([*row.values()][1:] for row in found["rows"]),
+    ]
     rows = [[printable(c.replace("\n", ", "), sys.stdout) for c in row] for row in rows]
-    first, second, third = (max(map(width, column)) for column in zip(*rows, strict=True))
-    screen = shutil.get_terminal_size((sys.maxsize, 0)).columns  # that much without a terminal
+    first, second, third = (
+        max(map(width, column)) for column in zip(*rows, strict=True)
+    )
+    screen = shutil.get_terminal_size(
+        (sys.maxsize, 0)
+    ).columns  # that much without a terminal
     third = max(10, min(third, screen - first - second - 4))
     rows.insert(1, ["-" * first, "-" * second, "-" * third])
     for row in rows:
@@ -1271,10 +1465,14 @@ def ask(row: Setting, keep: Any = "") -> Any:
             tell(f"  Not accepted: {error}.")
         except Suspended:
             tell("")
-            os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is in order; after fg, ask again
+            os.kill(
+                os.getpid(), signal.SIGSTOP
+            )  # the terminal is in order; after fg, ask again
         except (EOFError, OSError):
             tell("")
-            raise ConfigError("the input ended before the question was answered") from None
+            raise ConfigError(
+                "the input ended before the question was answered"
+            ) from None
 
 
 def read_visible(prompt: str) -> str:
@@ -1300,7 +1498,11 @@ def read_visible(prompt: str) -> str:
 @contextmanager
 def handling(handler: Callable[..., None], *names: str) -> Iterator[None]:
     """Handle the signals of these names: those that there are, and that nobody else handles."""
-    ours = [n for n in signal.Signals if n.name in names and signal.getsignal(n) is signal.SIG_DFL]
+    ours = [
+        n
+        for n in signal.Signals
+        if n.name in names and signal.getsignal(n) is signal.SIG_DFL
+    ]
     ours = ours if threading.current_thread() is threading.main_thread() else []
     for number in ours:
         signal.signal(number, handler)
@@ -1327,14 +1529,19 @@ def from_variable(row: Setting) -> Any:
     if text and file:
         raise ValueError(f"{name} is set too; unset one of them")
     if file:
-        with os_errors(name), open(file, "rb") as opened:  # its name may be the secret itself
+        with (
+            os_errors(name),
+            open(file, "rb") as opened,
+        ):  # its name may be the secret itself
             text = read_limited(opened)
     return row.parse(text) if text or file else ""
 
 
 def tell_what_models_need(given: Answers) -> None:
     """What chosen models need besides a key that is kept here: once a provider."""
-    for name in dict.fromkeys(provider_of(value) for row, value in given.items() if row.is_model):
+    for name in dict.fromkeys(
+        provider_of(value) for row, value in given.items() if row.is_model
+    ):
         if PROVIDERS.get(name) is OLLAMA:
             tell("Ensure Ollama is running at localhost:11434")
         elif name not in PROVIDERS:
@@ -1349,10 +1556,14 @@ LLM_MENU = """LLM setup:
 
 def check_choice(text: str) -> str:
     choice = {"1": "fully_free", "2": "best_quality", "3": "custom"}.get(text, text)
-    return check_form("fully_free|best_quality|custom", "a number from 1 to 3, or a name", choice)
+    return check_form(
+        "fully_free|best_quality|custom", "a number from 1 to 3, or a name", choice
+    )
 
 
-LLM_CHOICE = Setting(("preset",), "", check_choice, question="Choice:", note=LLM_MENU, rank=2)
+LLM_CHOICE = Setting(
+    ("preset",), "", check_choice, question="Choice:", note=LLM_MENU, rank=2
+)
 
 
 @dataclass
@@ -1392,11 +1603,15 @@ class Setup:
 
     def ask_for_models(self) -> None:
         values = self.manager.read().values()
-        chosen = {row.path[1]: values[row].value for row in MODELS if is_answered(row, values)}
+        chosen = {
+            row.path[1]: values[row].value for row in MODELS if is_answered(row, values)
+        }
         named = {*chosen, *dict(self.args.model)}
         self.store(self.models(self.args.preset))
         if not self.args.preset and (self.args.reconfigure or len(named) < len(MODELS)):
-            present = (name for name, models in PRESETS.items() if chosen in ({}, models))
+            present = (
+                name for name, models in PRESETS.items() if chosen in ({}, models)
+            )
             choice = self.question(LLM_CHOICE, next(present, "custom"))
             self.store(self.models(choice))
             if choice == "custom":
@@ -1407,7 +1622,10 @@ class Setup:
     def ask_for(self, row: Setting) -> None:
         """Ask for a value, if it is wanted after the answers before it."""
         values = self.manager.read().values()
-        answered, unused = is_answered(row, values), row.provider and not is_needed(row, values)
+        answered, unused = (
+            is_answered(row, values),
+            row.provider and not is_needed(row, values),
+        )
         if unused or (answered and not self.args.reconfigure):
             return
         keep = values[row].value
@@ -1415,7 +1633,9 @@ class Setup:
         answers = {} if answered and answer == keep else {row: answer}
         if row.name == "smtp.username" and keep not in ("", answer):
             answers[SETTINGS["smtp.password"]] = ""  # which is another account's
-        self.store(answers)  # but not what was kept: others may have changed it meanwhile
+        self.store(
+            answers
+        )  # but not what was kept: others may have changed it meanwhile
         self.given[row] = answer
 
     def question(self, row: Setting, keep: Any) -> Any:
@@ -1425,15 +1645,22 @@ class Setup:
             raise ConfigError("there is no terminal to ask questions at", hint=hint)
         if not self.greeted:
             self.greeted = True
-            tell("You need a Gmail account with 2-Step Verification, and an app password for it.")
-            tell(f"Each answer is kept in {self.manager.base_dir} at once: Ctrl-C is safe.")
+            tell(
+                "You need a Gmail account with 2-Step Verification, and an app password for it."
+            )
+            tell(
+                f"Each answer is kept in {self.manager.base_dir} at once: Ctrl-C is safe."
+            )
         return ask(row, keep)
 
     def from_environment(self) -> None:
         """Store what the variables hold in one step, or say all that is wrong and store nothing."""
         with self.manager.edit() as document:
             unset = [row for row in MODELS if document.value(row).status == "default"]
-            self.put(document, dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset))
+            self.put(
+                document,
+                dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset),
+            )
             values = document.values()
             refuse(values[row] for row in MODELS)  # they decide which keys are needed
             problems = list(filter(None, [self.take(row, values) for row in ASKED]))
@@ -1459,7 +1686,9 @@ class Setup:
         if given and wanted:
             self.given[row] = given
         elif given not in ("", values[row].value):
-            logger.warning("%s is not used: another is stored; see --reconfigure", row.variable)
+            logger.warning(
+                "%s is not used: another is stored; see --reconfigure", row.variable
+            )
         return ""
 
 
@@ -1467,14 +1696,20 @@ class Setup:
 
 LONGEST_ANSWER = 8_000_000  # bytes: a page of models, or all that a mail server says
 MOST_PAGES = 20
-BASE_URL = r"https?://([^\s/@:]+|\[[^\s/@]+\])(:\d+)?(/[^\s@]*)?"  # without user and password
+BASE_URL = (
+    r"https?://([^\s/@:]+|\[[^\s/@]+\])(:\d+)?(/[^\s@]*)?"  # without user and password
+)
 THIS_MACHINE = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:|/|$)"
 #: What a provider says of a request that it refuses, wherever in its JSON.
 REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
 
-UNEXPECTED_ANSWER = "gave an unexpected answer ({quote}); try again later, or check {fix}"
+UNEXPECTED_ANSWER = (
+    "gave an unexpected answer ({quote}); try again later, or check {fix}"
+)
 REFUSED = "refused the name {login.username} or its app password ({quote})"
-CORRECT = "correct them with {program} set {name}.username or {program} set {name}.password"
+CORRECT = (
+    "correct them with {program} set {name}.username or {program} set {name}.password"
+)
 #: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
 #: and, on a line of its own, what was said. ERROR are the classes of the exception and the one
 #: behind it. {quote} is the beginning of what was said; the other {words} are attributes of the
@@ -1537,7 +1772,10 @@ class Service:
 
     def why(self, error: BaseException) -> str:
         """What went wrong, and what to do about it."""
-        parts = (str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}" for x in error.args)
+        parts = (
+            str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}"
+            for x in error.args
+        )
         said = " ".join(hide(" ".join(parts)).splitlines())
         if isinstance(error, ConfigError):
             return said
@@ -1545,7 +1783,9 @@ class Service:
         pattern = next(pattern for pattern in ADVICE if re.search(pattern, text))
         if not pattern:
             logger.error("unexpected failure of a check", exc_info=error)
-        return ADVICE[pattern].format(quote=said[:150], program=self.command(), **vars(self))
+        return ADVICE[pattern].format(
+            quote=said[:150], program=self.command(), **vars(self)
+        )
 
 
 def limited(server: Any, line: bytes) -> bytes:
@@ -1563,7 +1803,9 @@ class MailServer(Service):
     def attempt(self) -> str:
         """Give what was proved, or raise."""
         login = self.login
-        remember(f"\0{login.username}\0{login.password}")  # as AUTH PLAIN sends it, in base64
+        remember(
+            f"\0{login.username}\0{login.password}"
+        )  # as AUTH PLAIN sends it, in base64
         if not (login.username and login.password):
             needed = "the Gmail address and the Gmail App Password"
             raise ConfigError(f"needs {needed}; run {self.command('setup')}")
@@ -1586,12 +1828,16 @@ class MailServer(Service):
 
         options = {"context": self.tls} if tls_first else {}
         # With an address it need not look up the name of this machine.
-        server = Server(login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options)
+        server = Server(
+            login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options
+        )
         with closing(server):
             if not tls_first:
                 server.starttls(context=self.tls)
             server.ehlo_or_helo_if_needed()
-            if "PLAIN" in server.esmtp_features.get("auth", ""):  # or a refused one is tried again
+            if "PLAIN" in server.esmtp_features.get(
+                "auth", ""
+            ):  # or a refused one is tried again
                 server.esmtp_features["auth"] = "PLAIN"
             server.login(login.username, login.password)
 
@@ -1602,11 +1848,15 @@ class MailServer(Service):
             def readline(self) -> bytes:
                 return limited(self, super().readline())
 
-        server = Server(login.host, login.port, ssl_context=self.tls, timeout=self.timeout)
+        server = Server(
+            login.host, login.port, ssl_context=self.tls, timeout=self.timeout
+        )
         with server.socket():
             offered = " ".join(server.capabilities)
             if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise ConfigError(f"takes no password login ({offered}); check {self.fix}")
+                raise ConfigError(
+                    f"takes no password login ({offered}); check {self.fix}"
+                )
             server.login(login.username, login.password)
 
 
@@ -1621,7 +1871,9 @@ class Models(Service):
 
     def attempt(self) -> str:
         if self.provider.page and not self.key:
-            raise ConfigError(f"needs the {self.title} API key; run {self.command('setup')}")
+            raise ConfigError(
+                f"needs the {self.title} API key; run {self.command('setup')}"
+            )
         offered, problems = self.offered(), []
         for model, agents in self.used.items():
             wanted = model.split("/", 1)[-1].removesuffix(":latest")
@@ -1629,12 +1881,17 @@ class Models(Service):
                 continue
             problem = f"does not offer {wanted} ({', '.join(agents)})"
             # Without its date, or another one of that day would be near.
-            nearest = get_close_matches(re.sub(r"-\d{4}.*", "", wanted), offered, n=1, cutoff=0.0)
+            nearest = get_close_matches(
+                re.sub(r"-\d{4}.*", "", wanted), offered, n=1, cutoff=0.0
+            )
             if self.provider is OLLAMA:
                 problem += f"; run: ollama pull {shlex.quote(wanted)}"
             elif nearest:
                 other = f"{provider_of(model)}/{nearest[0]}"
-                run = (self.command("set", agent_setting(agent).name, other) for agent in agents)
+                run = (
+                    self.command("set", agent_setting(agent).name, other)
+                    for agent in agents
+                )
                 problem += f"; the nearest is {nearest[0]}: run {' && '.join(run)}"
             problems.append(problem)
         if problems:
@@ -1643,9 +1900,13 @@ class Models(Service):
 
     def offered(self) -> list[str]:
         if not re.fullmatch(BASE_URL, self.url):
-            raise ConfigError(f"needs an address like {self.provider.url}, without a login")
+            raise ConfigError(
+                f"needs an address like {self.provider.url}, without a login"
+            )
         if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
-            raise ConfigError("is sent no key over plain http; set an address with https")
+            raise ConfigError(
+                "is sent no key over plain http; set an address with https"
+            )
         names: list[str] = []
         page = first = self.url + self.provider.path
         for _ in range(MOST_PAGES):
@@ -1660,14 +1921,25 @@ class Models(Service):
 
     def fetch(self, url: str) -> bytes:
         from http.client import HTTPException
-        from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+        from urllib.request import (
+            HTTPHandler,
+            HTTPSHandler,
+            OpenerDirector,
+            ProxyHandler,
+            Request,
+        )
 
-        headers = {"User-Agent": f"job_hunter/{__version__}", "anthropic-version": "2023-06-01"}
+        headers = {
+            "User-Agent": f"job_hunter/{__version__}",
+            "anthropic-version": "2023-06-01",
+        }
         asked = Request(url, headers=headers)  # noqa: S310
         if self.key:
             asked.add_header(*self.provider.key_header.format(self.key).split(": "))
         proxy = ProxyHandler({} if re.match(THIS_MACHINE, url) else None)
-        opener = OpenerDirector()  # without what follows redirects: a key goes to nobody else
+        opener = (
+            OpenerDirector()
+        )  # without what follows redirects: a key goes to nobody else
         for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls)):
             opener.add_handler(handler)
         with opener.open(asked, timeout=self.timeout) as answer:
@@ -1687,22 +1959,34 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Mo
     config, tls = manager.load(), ssl.create_default_context()
     file = os.environ.get("SSL_CERT_FILE")
     if file:
-        with os_errors(f"cannot use SSL_CERT_FILE={file} as a file of certificates (PEM)"):
+        with os_errors(
+            f"cannot use SSL_CERT_FILE={file} as a file of certificates (PEM)"
+        ):
             tls.load_verify_locations(file)
     shared = manager.command, tls, timeout
-    ports = {"smtp": " (465: TLS from the first byte, other ports: STARTTLS)", "imap": ""}
+    ports = {
+        "smtp": " (465: TLS from the first byte, other ports: STARTTLS)",
+        "imap": "",
+    }
     for name, about in ports.items():
         login = getattr(config, name)
-        address, fix = f"{login.host}:{login.port}", f"{name}.host and {name}.port{about}"
+        address, fix = (
+            f"{login.host}:{login.port}",
+            f"{name}.host and {name}.port{about}",
+        )
         yield MailServer(name, name.upper(), address, fix, *shared, login)
-    used: Any = defaultdict(partial(defaultdict, list))  # by provider and model: the agents
+    used: Any = defaultdict(
+        partial(defaultdict, list)
+    )  # by provider and model: the agents
     for agent, part in config.agents.items():
         used[provider_of(part.model).removesuffix("_chat")][part.model].append(agent)
     for name, models in used.items():
         provider = PROVIDERS.get(name)
         if not provider:
             for model in models:
-                say(f"skipped {model}: its key must be in the environment of the agents")
+                say(
+                    f"skipped {model}: its key must be in the environment of the agents"
+                )
             continue
         ends = ("API_BASE", "BASE_URL", "HOST")[: 3 if provider is OLLAMA else 2]
         variables = [f"{name.upper()}_{end}" for end in ends]
@@ -1712,7 +1996,9 @@ def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Mo
             url = f"http://{url}" if ":" in url else f"http://{url}:11434"
         address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
         key = getattr(config, f"{name}_api_key", "")
-        yield Models(name, provider.title, address, fix, *shared, provider, url, key, models)
+        yield Models(
+            name, provider.title, address, fix, *shared, provider, url, key, models
+        )
 
 
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
@@ -1741,7 +2027,9 @@ def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
     while waiting:
         service, result = waiting[0], TimeoutError()
         with suppress(queue.Empty):  # when time is up
-            service, result = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+            service, result = finished.get(
+                timeout=max(0.0, deadline - time.monotonic())
+            )
         if service not in waiting:
             continue  # it was given up, and answers late
         waiting.remove(service)
@@ -1764,7 +2052,9 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
     manager.ensure_dirs()
     before = manager.read()
     for row in before.unreadable():
-        logger.warning("%s; setup goes on without it", before.vault.unreadable(row.label))
+        logger.warning(
+            "%s; setup goes on without it", before.vault.unreadable(row.label)
+        )
     setup = Setup(manager, args)
     if args.non_interactive:
         setup.from_environment()
@@ -1772,7 +2062,9 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
         setup.from_terminal()
     after = manager.read().values()
     if not after[SETTINGS["mailing_address"]].value:
-        logger.warning("MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address")
+        logger.warning(
+            "MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address"
+        )
     print_summary(summary(manager, after, setup.given))
     refuse(after.values())  # of what setup does not ask for
     tell(f"\nNext: {manager.command('check')}")
@@ -1789,7 +2081,9 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
     shown = {row["name"] for row in found["rows"]}
     for row, value in values.items():
         if value.error and row.name in shown:  # named as in the table
-            value.error = ConfigError(f"{row.label}: {value.error}", hint=value.error.hint)
+            value.error = ConfigError(
+                f"{row.label}: {value.error}", hint=value.error.hint
+            )
         elif value.status == "missing" and row.name in shown and is_needed(row, values):
             hint = f"run {manager.command('setup')}"
             value.error = ConfigError(f"{row.label}: missing", hint=hint)
@@ -1829,7 +2123,9 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
     text = " ".join(args.value)
     if row.secret and text:
         hint = f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}"
-        raise ConfigError("a secret on the command line is seen by others", hint=hint, status=2)
+        raise ConfigError(
+            "a secret on the command line is seen by others", hint=hint, status=2
+        )
     if not text and sys.stdin and sys.stdin.isatty():
         value = ask(row)
     else:
@@ -1868,8 +2164,13 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
         if sys.platform == "win32":
             import subprocess
 
-            sys.exit(subprocess.run(words, env=os.environ | stored, check=False).returncode)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and it would too
+            sys.exit(
+                subprocess.run(words, env=os.environ | stored, check=False).returncode
+            )
+        for number in (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):  # Python ignores these, and it would too
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(words[0], words, os.environ | stored)  # noqa: S606
 
@@ -1883,8 +2184,12 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
     document = manager.read()
     refuse(map(document.value, document.unreadable()))
     if not document.vault.keys:
-        raise ConfigError("there is nothing to rotate", hint=f"run {manager.command('setup')}")
-    with manager.edit() as document:  # at any moment, the old or the next key opens a secret
+        raise ConfigError(
+            "there is nothing to rotate", hint=f"run {manager.command('setup')}"
+        )
+    with (
+        manager.edit() as document
+    ):  # at any moment, the old or the next key opens a secret
         document.vault.make_key(document.vault.next_path)
     tell("There is a new machine key, and every secret is encrypted with it.")
 
@@ -1893,10 +2198,14 @@ def agent_model(text: str) -> tuple[str, str]:
     agent, _, model = text.partition("=")
     try:
         if agent not in AGENT_NAMES:
-            raise ValueError(f"expected AGENT=MODEL, AGENT one of {', '.join(AGENT_NAMES)}")
+            raise ValueError(
+                f"expected AGENT=MODEL, AGENT one of {', '.join(AGENT_NAMES)}"
+            )
         return agent, check_model(model)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; for example writer={HAIKU}") from None
+        raise argparse.ArgumentTypeError(
+            f"{error}; for example writer={HAIKU}"
+        ) from None
 
 
 def seconds(text: str) -> float:
@@ -1907,17 +2216,31 @@ def seconds(text: str) -> float:
 
 def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--base-dir", metavar="DIR", help="instead of ~/.outreach-agent")
-    common.add_argument("-v", "--verbose", action="count", help="say what is done; -vv in detail")
+    common.add_argument(
+        "--base-dir", metavar="DIR", help="instead of ~/.outreach-agent"
+    )
+    common.add_argument(
+        "-v", "--verbose", action="count", help="say what is done; -vv in detail"
+    )
     look = argparse.RawDescriptionHelpFormatter
-    options: dict[str, Any] = {"formatter_class": look, "parents": [common], "allow_abbrev": False}
+    options: dict[str, Any] = {
+        "formatter_class": look,
+        "parents": [common],
+        "allow_abbrev": False,
+    }
     parser = argparse.ArgumentParser(description=__doc__, **options)
-    parser.add_argument("--version", action="version", version=f"job_hunter {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    parser.add_argument(
+        "--version", action="version", version=f"job_hunter {__version__}"
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command"
+    )
 
     def add(name: str, run: Callable[..., None]) -> Any:
         text = str(getdoc(run))
-        sub = commands.add_parser(name, help=text.partition("\n")[0], description=text, **options)
+        sub = commands.add_parser(
+            name, help=text.partition("\n")[0], description=text, **options
+        )
         sub.set_defaults(run=run)
         return sub.add_argument
 
@@ -1926,10 +2249,21 @@ def make_parser() -> argparse.ArgumentParser:
     arg("--non-interactive", action="store_true", help=text)
     arg("--preset", choices=PRESETS, default="", help="set the models of all agents")
     text = "set the model of one agent, over the preset; may be given several times"
-    arg("--model", metavar="AGENT=MODEL", type=agent_model, action="append", default=[], help=text)
-    text = "ask all again, Enter keeping a value; or let variables win over what is stored"
+    arg(
+        "--model",
+        metavar="AGENT=MODEL",
+        type=agent_model,
+        action="append",
+        default=[],
+        help=text,
+    )
+    text = (
+        "ask all again, Enter keeping a value; or let variables win over what is stored"
+    )
     arg("--reconfigure", action="store_true", help=text)
-    add("show", cmd_show)("--json", action="store_true", help="print it as JSON, for programs")
+    add("show", cmd_show)(
+        "--json", action="store_true", help="print it as JSON, for programs"
+    )
     dotted = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
     add("get", cmd_get)("name", **dotted)
     arg = add("set", cmd_set)
@@ -1937,8 +2271,12 @@ def make_parser() -> argparse.ArgumentParser:
     arg("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
     add("unset", cmd_unset)("name", **dotted)
     text = "for all of it, above 0 and up to a day (default: 15)"
-    add("check", cmd_check)("--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text)
-    add("run", cmd_run)("words", metavar="COMMAND", nargs=argparse.PARSER, help=f"gets {VARIABLES}")
+    add("check", cmd_check)(
+        "--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text
+    )
+    add("run", cmd_run)(
+        "words", metavar="COMMAND", nargs=argparse.PARSER, help=f"gets {VARIABLES}"
+    )
     add("rotate-key", cmd_rotate_key)
     return parser
 
@@ -1961,9 +2299,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             manager = ConfigManager(args.base_dir)
             # Reading commands create nothing, but for an unexpected failure.
             reads = args.command in ("show", "get", "check", "run")
-            start_logging(manager, args.verbose, logging.ERROR if reads else logging.DEBUG)
+            start_logging(
+                manager, args.verbose, logging.ERROR if reads else logging.DEBUG
+            )
             # A signal ends it as an exception does, with terminal and files in order.
-            with handling(lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"):
+            with handling(
+                lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"
+            ):
                 args.run(args, manager)
             return 0
         finally:
@@ -1977,7 +2319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = ConfigError("interrupted", status=130)
     except UnicodeEncodeError as e:  # a value that was asked for
         problem = ConfigError(f"{e.encoding} cannot encode it", hint="set PYTHONUTF8=1")
-    except OSError as error:  # files are spoken of by ConfigError: this is standard output
+    except (
+        OSError
+    ) as error:  # files are spoken of by ConfigError: this is standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
             return 1
