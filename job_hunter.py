@@ -1,66 +1,72 @@
 #!/usr/bin/env python3
+# SPDX-FileCopyrightText: The job_hunter authors
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["cryptography>=44"]
 # ///
-"""Set up and guard the configuration of a job-hunting outreach agent.
+"""Set up and protect the configuration of a job-hunting outreach agent.
 
 `setup` asks for a Gmail account, the language models of seven agents, the API keys that
-these need and a postal address, and keeps them in ~/.outreach-agent, the secrets
+these need and a mailing address, and stores them in ~/.outreach-agent, with the secrets
 encrypted. The agents import this file to load them:
 
     config = job_hunter.ConfigManager().load()
+    litellm.completion(**config.litellm_kwargs("writer"), messages=[...])
 """
 
 from __future__ import annotations
 
-import os
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older Python cannot import
-    sys.exit(
-        "[Setup] job_hunter needs Python 3.11 or newer, and this is Python"
-        f" {sys.version.split()[0]}: install one from python.org, or use: uv run job_hunter.py"
-    )
+# Python 3.9 and older do not know `match`: they stop at the next line, and show it.
+match sys.version_info >= (3, 11):  # Python 3.11 or newer is needed: try `uv run` FILE
+    case False:
+        sys.exit(
+            "[Setup] job_hunter needs Python 3.11 or newer, and this is Python"
+            f" {sys.version.split()[0]}: install one from python.org,"
+            " or use: uv run job_hunter.py"
+        )
 
 import argparse
 import errno
+import ipaddress
 import json
 import logging
+import logging.handlers
+import math
+import os
 import queue
 import re
 import shlex
 import shutil
 import signal
 import stat
+import tempfile
 import threading
 import time
-from base64 import b64encode, urlsafe_b64encode
-from collections import defaultdict
+import unicodedata
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
-from dataclasses import InitVar, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from difflib import get_close_matches
-from functools import cache, partial
+from difflib import SequenceMatcher, get_close_matches
+from functools import cache, cached_property, partial
 from getpass import getpass
-from inspect import getdoc
-from itertools import chain, count
-from math import isfinite
-from os.path import abspath, exists, expanduser, isdir, isfile, realpath
 from pathlib import Path
-from select import select
-from textwrap import wrap
-from typing import Any, TextIO
-from unicodedata import category, east_asian_width
-from urllib.parse import quote, quote_plus, unquote
+from typing import Any, NoReturn, TextIO
+from urllib.parse import quote, quote_plus, urlsplit
 
-if (
-    __name__ != "__main__"
-):  # for get_type_hints; the program imports it only when it must
-    with suppress(ImportError):  # import_fernet() says what to do about it
-        from cryptography.fernet import Fernet
+try:
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+except Exception as error:  # it is missing, or something in it is broken
+    cryptography_error: Exception | None = error
+else:
+    cryptography_error = None
 
 __all__ = [
     "AGENT_NAMES",
@@ -70,6 +76,7 @@ __all__ = [
     "ConfigError",
     "ConfigManager",
     "ImapConfig",
+    "ProviderConfig",
     "SmtpConfig",
     "configure_logging",
     "decrypt_secret",
@@ -90,19 +97,22 @@ AGENT_NAMES = (
     "analyst",
 )
 DEFAULT_MODEL = "ollama/llama3.1"
+# Anthropic has retired these two since; check --fix changes them to their successors.
 SONNET = "anthropic/claude-3-5-sonnet-20241022"
 HAIKU = "anthropic/claude-3-haiku-20240307"
+EXAMPLE_MODEL = "gemini/gemini-flash-latest"
 
 #: The model of every agent, by preset.
 PRESETS: dict[str, dict[str, str]] = {
     "fully_free": dict.fromkeys(AGENT_NAMES, DEFAULT_MODEL),
-    "best_quality": dict.fromkeys(AGENT_NAMES, HAIKU)
-    | {"writer": SONNET, "research": SONNET},
+    "best_quality": {
+        **dict.fromkeys(AGENT_NAMES, HAIKU),
+        "writer": SONNET,
+        "research": SONNET,
+    },
 }
 
-Directory = (
-    str | os.PathLike[str] | None
-)  # a base directory; None stands for the default one
+Directory = str | os.PathLike[str] | None  # a base directory; None is the default one
 
 logger = logging.getLogger("job_hunter")
 
@@ -110,315 +120,599 @@ logger = logging.getLogger("job_hunter")
 class ConfigError(Exception):
     """The configuration cannot be read, written or used.
 
-    `problems` holds every problem found, one sentence each, with its place; `hint` says
-    what to do, or is empty. Neither ever contains a secret.
+    `problems` holds every problem found, each in one sentence that names its place.
+    `hint` says what to do, or is empty. `status` is the exit status of a command that
+    ends with this error. The secrets of the settings are masked in all of it.
     """
 
     def __init__(self, *problems: str, hint: str = "", status: int = 1) -> None:
-        super().__init__(*problems)
-        self.problems = problems
-        self.hint = hint
-        self.status = status  # the exit status
+        self.problems = tuple(masks.hide(problem) for problem in problems)
+        self.hint = masks.hide(hint)
+        self.status = status
+        super().__init__(*self.problems)
+        if self.hint:
+            self.add_note(f"hint: {self.hint}")  # a traceback shows it
 
     def __str__(self) -> str:
-        return hide("\n".join(self.problems))
+        return "\n".join(self.problems)
 
 
-# Providers ===========================================================================
+# Providers ====================================================================
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Who serves a model; what is not said here follows from the name, as LiteLLM derives it."""
+    """A provider of models. Its variables follow from its name, as in LiteLLM."""
 
     title: str
-    url: str  # its base URL; another one can be named in a variable: see services
-    page: str = ""  # where a key is made, without https://; empty if it needs none
-    path: str = "/models"  # below the base URL: the list of the models that it offers
-    key_header: str = "Authorization: Bearer {}"
-    key_start: str = ""  # a pattern: how its keys begin
-    key_form: str = "a key"  # the same in words
-    bare: tuple[str, ...] = ()  # how models begin that stand without "provider/"
+    base_url: str = ""  # its own; people can store another one
+    key_page: str = ""  # where a key is made
+    models_path: str = "/models"  # what lists its models, below the base URL
+    headers: tuple[tuple[str, str], ...] = (("Authorization", "Bearer {key}"),)
+    key_starts: tuple[str, ...] = ()  # how the keys of this provider alone begin
+    key_must_start: str = ""  # how every key of its own server begins
+    key_variables: tuple[str, ...] = ()  # if LiteLLM reads others than <NAME>_API_KEY
+    base_url_variables: tuple[str, ...] = ()  # if others than <NAME>_API_BASE
+    model_starts: tuple[str, ...] = ()  # how models begin that need no "provider/"
+
+    @property
+    def needs_key(self) -> bool:
+        return self.key_page != ""
 
 
-OLLAMA = Provider("Ollama", "http://localhost:11434", path="/api/tags")
+#: The providers whose key setup asks for, by their LiteLLM names.
 PROVIDERS: dict[str, Provider] = {
     "anthropic": Provider(
         "Anthropic",
-        "https://api.anthropic.com",
-        "console.anthropic.com/settings/keys",
-        path="/v1/models?limit=1000",
-        key_header="x-api-key: {}",
-        key_start="sk-ant-",
-        key_form="a key that begins with sk-ant-",
-        bare=("claude",),
+        base_url="https://api.anthropic.com",
+        key_page="https://platform.claude.com/settings/keys",
+        models_path="/v1/models?limit=1000",
+        headers=(("x-api-key", "{key}"), ("anthropic-version", "2023-06-01")),
+        key_starts=("sk-ant-",),
+        key_must_start="sk-ant-",
+        base_url_variables=("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
+        model_starts=("claude",),
     ),
     "openai": Provider(
         "OpenAI",
-        "https://api.openai.com/v1",
-        "platform.openai.com/api-keys",
-        key_start="(?!sk-ant-)sk-",
-        key_form="a key that begins with sk- (sk-ant- is Anthropic's)",
-        bare=("gpt", "chatgpt", "o1", "o3", "o4"),
+        base_url="https://api.openai.com/v1",
+        key_page="https://platform.openai.com/api-keys",
+        key_must_start="sk-",
+        base_url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+        model_starts=("gpt", "chatgpt", "o1", "o3", "o4"),
     ),
     "gemini": Provider(
         "Gemini",
-        "https://generativelanguage.googleapis.com/v1beta",
-        "aistudio.google.com/apikey",
-        path="/openai/models",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        key_page="https://aistudio.google.com/apikey",
+        models_path="/models?pageSize=1000",
+        headers=(("x-goog-api-key", "{key}"),),
+        key_starts=("AIza", "AQ."),
+        key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     ),
-    "groq": Provider("Groq", "https://api.groq.com/openai/v1", "console.groq.com/keys"),
+    "groq": Provider(
+        "Groq",
+        base_url="https://api.groq.com/openai/v1",
+        key_page="https://console.groq.com/keys",
+        key_starts=("gsk_",),
+    ),
     "mistral": Provider(
-        "Mistral", "https://api.mistral.ai/v1", "console.mistral.ai/api-keys"
+        "Mistral",
+        base_url="https://api.mistral.ai/v1",
+        key_page="https://console.mistral.ai/api-keys",
+        base_url_variables=("MISTRAL_AZURE_API_BASE",),
     ),
     "deepseek": Provider(
-        "DeepSeek", "https://api.deepseek.com", "platform.deepseek.com/api_keys"
+        "DeepSeek",
+        base_url="https://api.deepseek.com",
+        key_page="https://platform.deepseek.com/api_keys",
     ),
-    "openrouter": Provider(  # its plain list is given without a key
+    "openrouter": Provider(
         "OpenRouter",
-        "https://openrouter.ai/api/v1",
-        "openrouter.ai/settings/keys",
-        "/models/user",
+        base_url="https://openrouter.ai/api/v1",
+        key_page="https://openrouter.ai/keys",
+        models_path="/models/user",  # the plain list is given to any key
+        key_starts=("sk-or-",),
     ),
-    "xai": Provider("xAI", "https://api.x.ai/v1", "console.x.ai"),
-    "ollama": OLLAMA,
-    "ollama_chat": OLLAMA,
+    "xai": Provider(
+        "xAI",
+        base_url="https://api.x.ai/v1",
+        key_page="https://console.x.ai",
+        key_starts=("xai-",),
+    ),
+    "ollama": Provider(
+        "Ollama",
+        base_url="http://localhost:11434",
+        models_path="/api/tags",
+    ),
+}
+
+#: LiteLLM reaches one server under both names.
+SAME_PROVIDER = {"ollama_chat": "ollama"}
+
+MODEL_STARTS = {
+    start: name for name, row in PROVIDERS.items() for start in row.model_starts
+}
+KEY_STARTS = {
+    start: name for name, row in PROVIDERS.items() for start in row.key_starts
 }
 
 
+def find_provider(name: str) -> Provider:
+    """The row of a provider; of one without a row, what follows from its name."""
+    return PROVIDERS.get(name, Provider(name))
+
+
 def provider_of(model: str) -> str:
-    """The name of a model's provider: what stands before the first `/`, or "" if nobody's."""
-    if "/" in model:
-        return model.partition("/")[0]
-    return next(
-        (name for name, row in PROVIDERS.items() if model.startswith(row.bare)), ""
-    )
+    """The name of a model's provider, as `providers` has it; "" if it names none."""
+    name, slash, _ = model.partition("/")
+    if not slash:
+        return ""
+    return SAME_PROVIDER.get(name, name)
 
 
-# Checks ==============================================================================
+def nearest_provider(name: str) -> str:
+    """The provider that was meant by a misspelled name; "" if none was."""
+    known = [*PROVIDERS, *SAME_PROVIDER]
+    if name in known:
+        return ""
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+    return near[0] if near else ""
+
+
+def variable_name(provider: str, ending: str) -> str:
+    """LiteLLM's rule: together_ai and API_KEY give TOGETHER_AI_API_KEY."""
+    return f"{provider}_{ending}".upper().replace("-", "_")
+
+
+def key_variables(name: str) -> tuple[str, ...]:
+    """The variables of a provider's key: the first that is set counts."""
+    return find_provider(name).key_variables or (variable_name(name, "API_KEY"),)
+
+
+def base_url_variables(name: str) -> tuple[str, ...]:
+    """The variables of a provider's base URL, in the order in which they are read."""
+    row = find_provider(name)
+    return row.base_url_variables or (variable_name(name, "API_BASE"),)
+
+
+def first_set(variables: Iterable[str]) -> str:
+    """The first of *variables* that is set to something; "" if none is."""
+    for variable in variables:
+        if clean(os.environ.get(variable, "")):
+            return variable
+    return ""
+
+
+def base_url_in_use(name: str, stored: object) -> str:
+    """The base URL that the agents use: stored, or LiteLLM's variable, or its own."""
+    variable = first_set(base_url_variables(name))
+    in_variable = clean(os.environ.get(variable, "")).rstrip("/")
+    return str(stored or in_variable or find_provider(name).base_url)
+
+
+# What comes in, and how it is checked =========================================
 #
-# Each gives the form to store, or raises ValueError with what it expected, not naming the value.
+# clean() is for every text from outside: an answer, a variable, a file, an argument. A
+# check takes that text, or what stands in config.json, and returns the value to store.
+# It raises ValueError, which says what was expected and never repeats the value.
 
 Check = Callable[[Any], Any]
 
-BLANK = (
-    r"[\s\u200b-\u200f\u2060\ufeff]"  # no-break spaces too, and zero-width characters
-)
-CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-APP_PASSWORD = "[A-Za-z]{16}"  # as Google makes them
+LONGEST_VALUE = 4096  # characters
+BLANKS = " \t\r\n\v\f\u00a0\u2007\u202f\u3000"
+ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+PASTE_MARKS = ("\x1b[200~", "\x1b[201~")  # of a terminal that brackets what is pasted
 APP_PASSWORD_PAGE = "https://myaccount.google.com/apppasswords"
 
 
-def trim(text: str) -> str:
-    return re.sub(f"^{BLANK}+|{BLANK}+$", "", text)
-
-
-def check_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")
-    text = trim(value)
-    if re.search(CONTROL, text):
-        raise ValueError("expected one line of text, without control characters")
+def clean(text: str) -> str:
+    """*text* without what surrounds it unseen, and without one pair of quotes."""
+    for mark in PASTE_MARKS:
+        text = text.replace(mark, "")
+    text = text.strip(BLANKS + ZERO_WIDTH)
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip(BLANKS + ZERO_WIDTH)
     return text
+
+
+def name_of(character: str) -> str:
+    """What to call a character that cannot be seen."""
+    return f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
+
+
+#: What looks like a credential: a key, an app password, a long random word.
+CREDENTIAL = re.compile(
+    rf"\b(?:sk-|{'|'.join(map(re.escape, KEY_STARTS))})\S+"
+    r"|//[^/\s@]*:[^/\s@]*@"  # a login in a URL
+    r"|\b[A-Za-z]{16}\b|\b[a-z]{4} [a-z]{4} [a-z]{4} [a-z]{4}\b"
+    r"|[A-Za-z0-9]{20,}"
+)
+
+
+def without_credentials(text: str) -> str:
+    """*text* that was given, so that a message can repeat it."""
+    return CREDENTIAL.sub(ASTERISKS, text)
 
 
 def check_lines(value: object) -> str:
-    lines = value.replace("\t", " ").splitlines() if isinstance(value, str) else [value]
-    return "\n".join(map(check_text, lines))
+    """Text of one or more lines, without the white space around each of them."""
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    if len(value) > LONGEST_VALUE:
+        raise ValueError(f"expected at most {LONGEST_VALUE:,} characters")
+    lines = [line.strip().expandtabs(1) for line in value.strip().splitlines()]
+    for character in "".join(lines):
+        if unicodedata.category(character) == "Cs":  # how Python keeps other bytes
+            raise ValueError("expected UTF-8 text")
+        if unicodedata.category(character) == "Cc":
+            raise ValueError(f"it contains {name_of(character)}, a control character")
+    return "\n".join(lines)
 
 
-def check_form(pattern: str, expected: str, value: object) -> str:
-    text = check_text(value)
-    if not re.fullmatch(pattern, text):
-        raise ValueError(f"expected {expected}")
+def check_text(value: object) -> str:
+    text = check_lines(value)
+    if "\n" in text:
+        raise ValueError("expected one line of text")
     return text
 
 
-def check_number(low: int, high: int, value: object) -> int:
+def check_word(value: object) -> str:
+    """Text without blanks, and without anything that cannot be seen."""
+    text = check_text(value)
+    if len(text.split()) > 1:
+        raise ValueError("expected one word, without a blank in it")
+    for character in text:
+        if not character.isprintable():
+            raise ValueError(f"it contains {name_of(character)}, which cannot be seen")
+    return text
+
+
+def check_email(value: object) -> str:
+    text = check_word(value)
+    name, _, domain = text.rpartition("@")
+    labels = domain.split(".")
+    if (
+        not name
+        or len(labels) < 2
+        or not all(labels)
+        or set(name + domain) & set('@<>,;:"')
+    ):
+        raise ValueError("expected an e-mail address")
+    return text
+
+
+def check_host(value: object) -> str:
+    text = check_word(value).rstrip(".")
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(text.strip("[]")))
+    labels = [len(label) for label in text.split(".")]
+    if min(labels) < 1 or max(labels) > 63 or set(text) & set("/@:[]'\""):
+        raise ValueError("expected a host name without a port")
+    return text
+
+
+def check_url(value: object) -> str:
+    text = check_word(value).rstrip("/")
+    expected = "expected a URL that begins with https:// or http://"
+    try:
+        parts = urlsplit(text)
+        has_host = parts.hostname and parts.port != 0  # port raises ValueError as well
+    except ValueError:
+        raise ValueError(expected) from None
+    if parts.scheme not in ("http", "https") or not has_host or not text.isascii():
+        raise ValueError(expected)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{expected}, without a login and without ? or #")
+    return text
+
+
+def check_whole_number(low: int, high: int, value: object) -> int:
+    expected = f"expected a whole number from {low} to {high}"
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
+        value = int(value)
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"expected a whole number from {low} to {high}")
+        raise ValueError(expected)
     return value
 
 
+def check_choice(choices: Sequence[str], value: object) -> str:
+    text = check_text(value)
+    if text not in choices:
+        raise ValueError(f"expected one of {', '.join(choices)}")
+    return text
+
+
 def check_names(value: object) -> list[str]:
-    if not isinstance(value, list):
+    """A list of names, or the names in one text: `a b`, `a, b` or `["a", "b"]`."""
+    if isinstance(value, str):
+        value = re.findall(r'[^\s,"\[\]]+', value)
+    if not isinstance(value, list) or not value:
         raise ValueError("expected a list of names")
     return [check_text(name) for name in value]
 
 
 def check_model(value: object) -> str:
-    model = check_form(r"[^\s/]+(/[^\s/]+)*", f"a model string such as {HAIKU}", value)
-    if not provider_of(model):
-        meant = next(filter(model.startswith, PROVIDERS), "ollama")
-        raise ValueError(f"expected a model with its provider, such as {meant}/{model}")
+    """A LiteLLM model string with its provider; few models work without."""
+    model = check_word(value)
+    if "/" not in model:
+        return check_bare_model(model)
+    name, *rest = model.split("/")
+    if not re.fullmatch("[A-Za-z0-9_-]+", name) or not all(rest):
+        raise ValueError(f"expected a model with its provider: {EXAMPLE_MODEL}")
+    meant = nearest_provider(name)
+    if meant:
+        raise ValueError(f"expected {without_credentials('/'.join([meant, *rest]))}")
     return model
 
 
-def check_app_password(value: object) -> str:
-    text = check_text(value)
-    letters = re.sub(BLANK, "", text)  # Google shows abcd efgh ijkl mnop
-    return letters if re.fullmatch(APP_PASSWORD, letters) else text
+def check_bare_model(model: str) -> str:
+    """A model without a provider, which it gets if its name tells whose it is."""
+    name, colon, tag = model.partition(":")
+    if name.lower() in PROVIDERS and tag[:1].isalpha():
+        meant = without_credentials(f"{name.lower()}/{tag} or ollama/{model}")
+        raise ValueError(f"expected {meant}")
+    if colon and ":" not in tag:
+        return f"ollama/{model}"  # such as gpt-oss:20b
+    for start, provider in MODEL_STARTS.items():
+        if model.startswith(start):
+            return f"{provider}/{model}"
+    named = [name for name in PROVIDERS if model.lower().startswith(name)]
+    meant = without_credentials(f"{[*named, 'ollama'][0]}/{model}")
+    raise ValueError(f"expected a model with its provider, such as {meant}")
 
 
-check_email = partial(
-    check_form, r"[^\s@<>,;]+@[^\s@<>,;]+\.[^\s@<>,;]+", "an e-mail address"
-)
-check_host = partial(
-    check_form, r"[^\s/@:]+|[\da-fA-F.]*(:[\da-fA-F.]*){2,}", "a host name only"
-)
-check_port = partial(check_number, 1, 65535)
-BACKOFF = "exponential|linear|constant"
-check_backoff = partial(check_form, BACKOFF, BACKOFF.replace("|", " or "))
+#: What else people copy with a key, and how to call it.
+NOT_THE_KEY_ALONE = {
+    r"(export\s+)?[A-Z_][A-Z0-9_]*=[^=]": "NAME= before it",
+    r"(?i)bearer\s": "Bearer before it",
+    ".*[\"'`]": "a quote in it",
+    r".*\s": "a blank in it",
+}
 
 
-# The schema, whose metadata is the table of settings =================================
+def check_key(name: str, any_word: bool, text: str) -> str:
+    """A key of a provider; a server that is not its own may take *any_word*."""
+    for pattern, what in NOT_THE_KEY_ALONE.items():
+        if re.match(pattern, text):
+            raise ValueError(f"expected the key alone, without {what}")
+    for character in text:
+        if not "!" <= character <= "~":
+            raise ValueError(f"it contains {name_of(character)}, which no key has")
+    if not any_word:
+        check_key_start(name, text)
+    return text
 
 
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """One value of the configuration: a row of the table, which every command reads."""
+def check_key_start(name: str, text: str) -> None:
+    for start, owner in KEY_STARTS.items():
+        if text.startswith(start) and owner != name:
+            title = PROVIDERS[owner].title
+            raise ValueError(f"this is a key of {title}: they begin with {start}")
+    start = find_provider(name).key_must_start
+    if not text.startswith(start):
+        raise ValueError(f"expected a key that begins with {start}")
 
-    path: tuple[str, ...]  # where it stands in config.json
-    default: Any
-    check: Check
-    label: str = ""  # the service in the summary
-    question: str = ""  # what a person is asked, in exactly these words; else the label
-    variable: str = ""  # the environment variable; NAME_FILE names a file that holds it
-    note: str = ""  # told before the question: where the credential is made
-    secret: bool = False
-    provider: str = (
-        ""  # whose key it is: required as soon as an agent's model is one of its models
+
+def is_app_password(text: str) -> bool:
+    return re.fullmatch("[A-Za-z]{16}", text) is not None
+
+
+def join_app_password(text: str) -> str:
+    """An app password without the spaces between Google's groups of letters."""
+    letters = "".join(text.split())
+    return letters if is_app_password(letters) else text
+
+
+def doubt_app_password(password: str) -> str:
+    if is_app_password(password):
+        return ""
+    return (
+        "this does not look like an app password, 16 letters that Google makes for one"
+        " program; your Google password does not work here"
     )
-    twin: str = ""  # of a mail login, always required: the same of the other server
-    place: str = ""  # the path below the base directory that "" stands for
-    is_model: bool = False
-    rank: int = 5  # the order of the questions and of the summary
+
+
+def is_google(host: str) -> bool:
+    return f".{host}".lower().endswith((".gmail.com", ".googlemail.com", ".google.com"))
+
+
+# The settings =================================================================
+#
+# The fields of these dataclasses are those of config.json, and each one declares its
+# row of the table of settings. Their order is that of the file, of the questions, of
+# the summary and of the help.
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of the configuration, and all that the commands know of it."""
+
+    default: Any
+    check: Check  # of every value, from wherever
+    path: tuple[str, ...] = ()  # where it stands in config.json
+    prepare: Check = str  # before the check, only of a text that somebody gives
+    doubt: Callable[[Any], str] | None = None  # what to warn of when it is given
+    label: str = ""  # its Service in the summary; without one it is not in it
+    shown_if_missing: bool = True  # in the summary
+    question: str = ""  # setup asks in these words; without them it does not ask
+    note: str = ""  # printed before the question
+    help: str = ""  # the answer to "?": what it is for, where it is made, how it looks
+    variables: tuple[str, ...] = ()  # setup reads the first that is set, run sets one
+    used: bool = True  # false for a provider that no agent's model needs
+    secret: bool = False  # hidden, encrypted, masked
+    required: bool = False  # setup and show fail without it
+    must_be_chosen: bool = False  # its default does not count as an answer
+    same_for: str = ""  # the setting of the other mail server that is normally the same
+    default_path: str = ""  # the path that "" means, below the base directory
+    without_google: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # other columns then
 
     @property
     def name(self) -> str:
+        """Its dotted name, which get, set and unset take."""
         return ".".join(self.path)
 
     def parse(self, text: str) -> Any:
-        """The value of an answer, which is text; ValueError as of check, or if it is empty."""
-        value: Any = trim(text)
-        if not value:
-            raise ValueError("expected a value; nothing was given")
+        """The value of a given text; ValueError says what was expected."""
+        text = clean(text)
+        if not text:
+            raise ValueError("please enter a value")
+        if len(text) > LONGEST_VALUE:
+            raise ValueError(f"expected at most {LONGEST_VALUE:,} characters")
+        value = self.check(self.prepare(text))
         if self.secret:
-            remember(value)
-        if isinstance(self.default, int) and re.fullmatch("[0-9]{1,9}", value):
-            value = int(value)
-        elif isinstance(self.default, list):
-            value = re.findall(r'[^\s,"\[\]]+', value)  # as JSON, or the names alone
-        value = self.check(value)
-        if self.check is check_app_password and not re.fullmatch(APP_PASSWORD, value):
-            logger.warning(
-                "%s: not 16 letters, as Google makes them; check it", self.label
-            )
+            masks.add(text)
+            masks.add(value)
         return value
 
-    def problem(self, error: ValueError, value: object) -> str:
-        found = "" if self.secret or value == "" else f", found {describe(value)}"
-        return f"{self.name}: {error}{found}"
 
-
-def describe(value: object) -> str:
-    """How a message names a value that was found."""
-    kinds = {"dict": "an object", "list": "a list"}
-    text = kinds.get(type(value).__name__) or json.dumps(
-        value, ensure_ascii=False, default=repr
-    )
-    # Never a part of what is too long: it may be a secret in the wrong place.
-    return text if len(text) <= 60 else f"something of {len(text)} characters"
-
-
-def setting(check: Check, default: Any = "", **columns: Any) -> Any:
-    """Declare a field of the schema; its metadata is its row of the table of settings."""
-    row = {"check": check, **columns}
+def declare(default: Any, check: Check, **columns: Any) -> Any:
+    """Declare a field of the configuration, with its row of the table of settings."""
     return field(
         default_factory=partial(copy, default),
-        repr="secret" not in columns,
-        metadata=row,
+        repr=not columns.get("secret"),
+        metadata={"setting": Setting(default, check, **columns)},
     )
 
 
-def api_key(name: str) -> Any:
-    provider = PROVIDERS[name]
-    return setting(
-        partial(
-            check_form,
-            f"{provider.key_start}[!-~]+",
-            f"{provider.key_form}, without spaces",
-        ),
-        label=f"{provider.title} API key",
-        variable=f"{name.upper()}_API_KEY",
-        note=f"Get one at https://{provider.page}",
-        secret=True,
-        provider=name,
-        rank=3,
-    )
+check_port = partial(check_whole_number, 1, 65535)
 
+GMAIL_HELP = """\
+The agents send and read mail through this Gmail account. It needs 2-Step
+Verification: https://myaccount.google.com/security
+For another mail server, first set smtp.host and imap.host."""
 
-app_password = partial(
-    setting,
-    check_app_password,
-    note=f"Get one at {APP_PASSWORD_PAGE}",
-    secret=True,
-    rank=1,
-)
+APP_PASSWORD_NOTE = f"""\
+An app password is 16 letters that Google makes for one program. It is not
+your Google password. Turn on 2-Step Verification first, then make one at
+{APP_PASSWORD_PAGE}"""
 
+APP_PASSWORD_HELP = """\
+Google shows it as abcd efgh ijkl mnop; the spaces do not matter. It stops
+working when you change your Google password: then make a new one. If the page
+says that the setting is not available, your administrator does not allow it."""
 
-@dataclass
-class Value:
-    """What a configuration says of one setting."""
-
-    value: Any  # checked, in plain text; the default if missing or invalid, None if unreadable
-    status: str  # configured, default, missing, invalid or unreadable
-    error: ConfigError | None = None  # of what is invalid or unreadable
-
-
-Values = Mapping[Setting, Value]
-Answers = Mapping[Setting, Any]
-
-
-@dataclass
-class AgentConfig:
-    """What one agent needs: its LiteLLM model string."""
-
-    model: str = (
-        DEFAULT_MODEL  # its row of the table has the agent's name: see agent_setting
-    )
+#: The columns that the passwords of both mail servers have.
+PASSWORD: dict[str, Any] = {
+    "check": check_text,
+    "prepare": join_app_password,
+    "doubt": doubt_app_password,
+    "note": APP_PASSWORD_NOTE,
+    "help": APP_PASSWORD_HELP,
+    "secret": True,
+    "required": True,
+}
+PLAIN_PASSWORD: dict[str, Any] = {
+    "prepare": str,
+    "doubt": None,
+    "note": "",
+    "help": "The password that your mail server expects from a mail program.",
+}
+USERNAME_HELP = "The name with which you log in to your mail server."
 
 
 @dataclass
 class SmtpConfig:
-    """The server that sends mail (TLS first on port 465, STARTTLS on others), and its login."""
+    """The server that sends mail (TLS on port 465, else STARTTLS), and its login."""
 
-    host: str = setting(check_host, "smtp.gmail.com", label="SMTP server")
-    port: int = setting(check_port, 587, label="SMTP port")
-    username: str = setting(
+    host: str = declare("smtp.gmail.com", check_host, label="SMTP server")
+    port: int = declare(587, check_port, label="SMTP port")
+    username: str = declare(
+        "",
         check_email,
         label="Gmail address",
         question="Gmail address for sending:",
-        variable="GMAIL_USERNAME",
-        twin="imap.username",
-        rank=0,
+        help=GMAIL_HELP,
+        variables=("GMAIL_USERNAME",),
+        required=True,
+        same_for="imap.username",
+        without_google={
+            "check": check_word,
+            "label": "SMTP user name",
+            "question": "User name at the mail server:",
+            "help": USERNAME_HELP,
+        },
     )
-    password: str = app_password(
-        label="Gmail App Password", variable="GMAIL_APP_PASSWORD", twin="imap.password"
+    password: str = declare(
+        "",
+        **PASSWORD,
+        label="Gmail App Password",
+        question="Gmail App Password (hidden):",
+        variables=("GMAIL_APP_PASSWORD",),
+        same_for="imap.password",
+        without_google={
+            **PLAIN_PASSWORD,
+            "label": "SMTP password",
+            "question": "Password at the mail server (hidden):",
+        },
     )
 
 
 @dataclass
 class ImapConfig:
-    """The server that receives mail (TLS from the first byte), and its login."""
+    """The server that receives mail, and its login: TLS from the first byte."""
 
-    host: str = setting(check_host, "imap.gmail.com", label="IMAP server")
-    port: int = setting(check_port, 993, label="IMAP port")
-    username: str = setting(
-        check_email, label="Gmail address (IMAP)", twin="smtp.username", rank=0
+    host: str = declare("imap.gmail.com", check_host, label="IMAP server")
+    port: int = declare(993, check_port, label="IMAP port")
+    username: str = declare(
+        "",
+        check_email,
+        label="IMAP user name",
+        help=GMAIL_HELP,
+        required=True,
+        same_for="smtp.username",
+        without_google={"check": check_word, "help": USERNAME_HELP},
     )
-    password: str = app_password(
-        label="Gmail App Password (IMAP)", twin="smtp.password"
+    password: str = declare(
+        "",
+        **PASSWORD,
+        label="IMAP password",
+        same_for="smtp.password",
+        without_google=PLAIN_PASSWORD,
+    )
+
+
+@dataclass
+class AgentConfig:
+    """What one agent needs: its LiteLLM model string, such as "ollama/llama3.1"."""
+
+    model: str = declare(
+        DEFAULT_MODEL,
+        check_model,
+        label="{name} model",
+        question="Model of {name}:",
+        help=f"""\
+A LiteLLM model string: the provider, a slash, and the model's name there,
+such as {DEFAULT_MODEL}, {EXAMPLE_MODEL} or openai/gpt-5.5.
+https://docs.litellm.ai/docs/providers lists the providers.""",
+        must_be_chosen=True,
+    )
+
+
+@dataclass
+class ProviderConfig:
+    """The account with one provider of models: "" where nothing is stored."""
+
+    api_key: str = declare(
+        "",
+        check_word,
+        label="{title} API key",
+        question="{title} API key (hidden):",
+        note="Make a key at {provider.key_page}",
+        help="""\
+The agents that use {title}'s models need this key. It is one word, usually of
+some 40 characters or more, and is made at {provider.key_page}""",
+        secret=True,
+    )
+    api_base: str = declare(
+        "",
+        check_url,
+        label="{title} base URL",
+        help="""\
+The URL of a server to ask instead of {title}'s own, such as a LiteLLM proxy,
+a company's gateway, LM Studio or vLLM. It begins with https:// or http://.""",
     )
 
 
@@ -426,373 +720,594 @@ class ImapConfig:
 class AppConfig:
     """The whole configuration, secrets in plain text (and left out of its repr).
 
-    `agents` has the seven of AGENT_NAMES, or more. "" as a path is the default place.
+    `agents` has the seven of AGENT_NAMES, or more. `providers` has those of which a key
+    or a base URL was given, by LiteLLM's name. "" as a path is the default place.
     """
 
+    smtp: SmtpConfig = field(default_factory=SmtpConfig)
+    imap: ImapConfig = field(default_factory=ImapConfig)
     agents: dict[str, AgentConfig] = field(
         default_factory=lambda: {name: AgentConfig() for name in AGENT_NAMES}
     )
-    smtp: SmtpConfig = field(default_factory=SmtpConfig)
-    imap: ImapConfig = field(default_factory=ImapConfig)
-    max_retries: int = setting(partial(check_number, 0, 100), 3)
-    backoff_strategy: str = setting(check_backoff, "exponential")
-    llm_fallback_chain: list[str] = setting(check_names, ["claude", "openai", "ollama"])
-    db_path: str = setting(check_text, place="outreach.db")
-    log_dir: str = setting(check_text, place="logs")
-    resume_dir: str = setting(check_text, place="resume")
-    venues_dir: str = setting(check_text, place="venues")
-    mailing_address: str = setting(
+    providers: dict[str, ProviderConfig] = field(default_factory=dict)
+    mailing_address: str = declare(
+        "",
         check_lines,
         label="Mailing address",
         question="Physical mailing address (required for CAN-SPAM):",
-        variable="MAILING_ADDRESS",
-        rank=4,
+        help="""\
+The postal address at the foot of every mail that the agents send: a street
+address or a post office box. The US law CAN-SPAM requires one. Enter leaves it
+out.""",
+        variables=("MAILING_ADDRESS",),
     )
-    anthropic_api_key: str = api_key("anthropic")
-    openai_api_key: str = api_key("openai")
-    gemini_api_key: str = api_key("gemini")
-    groq_api_key: str = api_key("groq")
-    mistral_api_key: str = api_key("mistral")
-    deepseek_api_key: str = api_key("deepseek")
-    openrouter_api_key: str = api_key("openrouter")
-    xai_api_key: str = api_key("xai")
-    # What load() found, by name, and where: save() writes what differs from it. As an InitVar
-    # it is no field, but dataclasses.replace() hands it on.
-    loaded: InitVar[Any] = ("", {})
+    max_retries: int = declare(3, partial(check_whole_number, 0, 100))
+    backoff_strategy: str = declare(
+        "exponential", partial(check_choice, ("exponential", "linear", "constant"))
+    )
+    llm_fallback_chain: list[str] = declare(["claude", "openai", "ollama"], check_names)
+    db_path: str = declare("", check_text, default_path="outreach.db")
+    log_dir: str = declare("", check_text, default_path="logs")
+    resume_dir: str = declare("", check_text, default_path="resume")
+    venues_dir: str = declare("", check_text, default_path="venues")
 
-    def __post_init__(self, loaded: Any) -> None:
-        vars(self)["loaded"] = loaded
+    def litellm_kwargs(self, agent: str) -> dict[str, str]:
+        """Return what a LiteLLM call takes for the model of *agent*.
 
-    def api_key_for(self, agent: str) -> str:
-        """Return the key that a LiteLLM call takes for the model of *agent*.
-
-        It is "" if that needs none, or none is stored. Raises KeyError for an unknown agent.
+        That is its `model`, and its `api_key` and `api_base` if they are stored; what
+        is not, LiteLLM reads from its own variables. Raises ConfigError if the provider
+        needs a key and there is none in either place; KeyError for an unknown agent.
         """
-        row = key_setting(self.agents[agent].model)
-        return getattr(self, row.name) if row else ""
+        model = self.agents[agent].model
+        model = normal_model(model) or model
+        name = provider_of(model)
+        account = self.providers.get(name, ProviderConfig())
+        variables = key_variables(name)
+        needs_key = find_provider(name).needs_key
+        if needs_key and not account.api_key and not first_set(variables):
+            raise ConfigError(
+                f"providers.{name}.api_key: missing, and the model of {agent} needs it",
+                hint=f"set providers.{name}.api_key, or the variable {variables[0]}",
+            )
+        stored = {"api_key": account.api_key, "api_base": account.api_base}
+        return {"model": model} | {key: text for key, text in stored.items() if text}
 
 
-@cache
-def agent_setting(agent: str) -> Setting:
-    """The row of an agent's model, seven or not; always the same object, as rows have no equal."""
-    path, label = ("agents", agent, "model"), f"{agent} model"
-    return Setting(path, DEFAULT_MODEL, check_model, label, is_model=True, rank=2)
+# The table of settings ========================================================
 
 
-def settings_of(part: Any, *path: str) -> list[Setting]:
-    """The rows that a part of the schema declares, which stands at *path*."""
-    rows = [row for row in fields(part) if row.metadata]
-    return [
-        Setting((*path, row.name), getattr(part, row.name), **row.metadata)
-        for row in rows
-    ]
+def lookup(content: Any, *path: str) -> Any:
+    """What stands at *path* in nested objects; None if nothing does."""
+    for name in path:
+        if not isinstance(content, dict):
+            return None
+        content = content.get(name)
+    return content
 
 
-MODELS = [agent_setting(agent) for agent in AGENT_NAMES]
-MAIL = [*settings_of(SmtpConfig(), "smtp"), *settings_of(ImapConfig(), "imap")]
-TABLE = [
-    *MODELS,
-    *MAIL,
-    *settings_of(AppConfig()),
-]  # every setting that all configurations have
-SETTINGS = {row.name: row for row in TABLE}  # by the dotted name, as in the file
-ASKED = [row for row in TABLE if row.variable]
-SECRETS = [row for row in TABLE if row.secret]
-VARIABLES = ", ".join(row.variable for row in ASKED)
+def objects_in(content: Any, name: str) -> dict[str, dict[str, Any]]:
+    """The objects by name in `agents` or `providers`, skipping what is not one."""
+    found = lookup(content, name)
+    if not isinstance(found, dict):
+        return {}
+    return {key: part for key, part in found.items() if isinstance(part, dict)}
 
 
-def key_setting(model: str) -> Setting | None:
-    """The setting that holds the key for a model, or None if it needs none that is kept here."""
-    return SETTINGS.get(f"{provider_of(model)}_api_key")
+def declared(part: type[Any], *path: str, **words: Any) -> list[Setting]:
+    """The rows of a dataclass that stands at *path*, *words* put into their texts."""
+    texts = ("label", "question", "note", "help")
+    rows = []
+    for item in fields(part):
+        row = item.metadata["setting"]
+        filled = {text: getattr(row, text).format(**words) for text in texts}
+        rows.append(replace(row, path=(*path, item.name), **filled))
+    return rows
 
 
-def is_needed(row: Setting, values: Values) -> bool:
-    """Whether a setting is required, as a login or for the model of an agent."""
-    keys = (key_setting(value.value) for one, value in values.items() if one.is_model)
-    return bool(row.twin) or row in keys
+def mail_rows(part: type[Any], server: str, content: Any) -> list[Setting]:
+    """The rows of a mail server, with other texts if a server is not Google's."""
+    rows = declared(part, server)
+    for section in ("smtp", server):
+        host = lookup(content, section, "host")
+        if isinstance(host, str) and host and not is_google(host):
+            return [replace(row, **row.without_google) for row in rows]
+    return rows
 
 
-def is_answered(row: Setting, values: Values) -> bool:
-    """Whether a setting is configured, and of a mail login its twin too."""
-    return all(
-        values[one].status == "configured" for one in (row, SETTINGS.get(row.twin, row))
+def provider_rows(name: str, used: bool, stored_url: object) -> Iterator[Setting]:
+    """The key and the base URL of any provider; its own row says what is special."""
+    provider = find_provider(name)
+    words = {"title": provider.title, "provider": provider}
+    key, base_url = declared(ProviderConfig, "providers", name, **words)
+    is_own_server = base_url_in_use(name, stored_url) == provider.base_url
+    needed = used and provider.needs_key
+    yield replace(
+        key,
+        prepare=partial(check_key, name, not is_own_server),
+        question=key.question if needed else "",
+        variables=key_variables(name),
+        used=used,
+        required=needed,
+        shown_if_missing=needed,
     )
+    variables = base_url_variables(name)
+    yield replace(base_url, variables=variables, used=used, shown_if_missing=False)
 
 
-def refuse(values: Iterable[Value]) -> None:
-    """Raise the errors of all *values* as one, with what to do about the first."""
-    errors = [value.error for value in values if value.error]
-    if errors:
-        raise ConfigError(*dict.fromkeys(map(str, errors)), hint=errors[0].hint)
+def make_table(content: Mapping[str, Any]) -> dict[str, Setting]:
+    """Every setting by name, for the mail server, agents and providers of *content*."""
+    agents = objects_in(content, "agents")
+    accounts = objects_in(content, "providers")
+    agent_names = dict.fromkeys([*AGENT_NAMES, *agents])
+    models = [lookup(agents, name, "model") or DEFAULT_MODEL for name in agent_names]
+    used = sorted({provider_of(normal_model(model)) for model in models} - {""})
+    rows: list[Setting] = []
+    for item in fields(AppConfig):
+        match item.name:
+            case "smtp":
+                rows += mail_rows(SmtpConfig, "smtp", content)
+            case "imap":
+                rows += mail_rows(ImapConfig, "imap", content)
+            case "agents":
+                for name in agent_names:
+                    (row,) = declared(AgentConfig, "agents", name, name=name)
+                    question = row.question if name in AGENT_NAMES else ""
+                    rows.append(replace(row, question=question))
+            case "providers":
+                for name in dict.fromkeys([*PROVIDERS, *used, *accounts]):
+                    base_url = lookup(accounts, name, "api_base")
+                    rows += provider_rows(name, name in used, base_url)
+            case _:
+                rows.append(replace(item.metadata["setting"], path=(item.name,)))
+    return {row.name: row for row in rows}
 
 
-# Files ===============================================================================
+def normal_model(model: object) -> str:
+    """A model string as it is stored; "" if it is none."""
+    try:
+        return check_model(model)
+    except ValueError:
+        return ""
 
+
+def list_names() -> str:
+    """Every setting's name with its variables, a line each, for the help."""
+    lines = {}
+    for row in make_table({}).values():
+        match row.path:
+            case ("agents", _, last):
+                lines[f"agents.AGENT.{last}"] = ""
+            case ("providers", _, last):
+                lines[f"providers.PROVIDER.{last}"] = f"<PROVIDER>_{last.upper()}"
+            case _:
+                lines[row.name] = ", ".join(row.variables)
+    return "\n".join(f"  {name:<29} {text}".rstrip() for name, text in lines.items())
+
+
+def as_text(value: Any) -> str:
+    """A value as get prints it and run hands it out: what is not text, as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+# Files ========================================================================
+
+DEFAULT_BASE_DIR = "~/.outreach-agent"
 BASE_DIR_VARIABLE = "JOB_HUNTER_BASE_DIR"
+KEY_FILE_VARIABLE = "JOB_HUNTER_KEY_FILE"
 CONFIG_FILE = "config.json"
 KEY_FILE = ".key"
-NEXT_KEY_FILE = ".key.new"  # only while the key is rotated
+OLD_KEY_FILE = ".key.old"  # the former machine key, until a rotation is finished
 LOCK_FILE = ".lock"
-TEMPORARY_FILE = ".writing"  # only while a file is written
-#: What belongs to this program below the base directory.
-OURS = (
-    "config.json*",
-    ".key*",
-    ".lock",
-    "logs",
-    "logs/run-????-??-??.log*",
-    "resume",
-    "venues",
+TEMPORARY_PREFIX = ".job_hunter-"  # of a file that is being written
+LEFTOVER_SECONDS = (
+    60  # a write takes less: what is older was left by one that was killed
 )
 
 MOVE_AWAY = "move it away, then run the command again"
-WHAT_TO_DO = {
+LOCAL_DIRECTORY = "choose a directory on a local disk with --base-dir"
+NO_LOCKS = f"this file system has no locks: {LOCAL_DIRECTORY}"
+#: What to do about an error of the operating system.
+OS_HINTS = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EDQUOT: "your disk quota is used up: free some space, then run it again",
     errno.EACCES: "check the owner and the mode of the file and of its directory",
     errno.EEXIST: MOVE_AWAY,
     errno.ENOTDIR: MOVE_AWAY,
-    errno.EROFS: "make that file system writable, or choose another base directory with --base-dir",
+    errno.EISDIR: MOVE_AWAY,
+    errno.ELOOP: MOVE_AWAY,
+    errno.EROFS: "make that file system writable, or choose another --base-dir",
+    errno.EBUSY: "it is mounted as a single file: mount its directory instead",
+    errno.EPERM: f"this file system may have no owners and modes: {LOCAL_DIRECTORY}",
+    errno.ENOLCK: NO_LOCKS,
+    errno.ENOSYS: NO_LOCKS,
+    errno.ENOTSUP: NO_LOCKS,
 }
 
 
 @contextmanager
-def os_errors(place: object) -> Iterator[None]:
-    """Turn an error of the operating system into a ConfigError that names *place*."""
+def explained(path: object) -> Iterator[None]:
+    """Turn an error of the operating system into a ConfigError that names *path*."""
     try:
         yield
     except OSError as error:
-        hint = WHAT_TO_DO.get(error.errno or 0, "")
-        raise ConfigError(f"{place}: {error.strerror or error}", hint=hint) from error
+        hint = OS_HINTS.get(error.errno or 0, "")
+        raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
+
+
+# A link could lead to another file, and a pipe would wait for its other end.
+OWN_FILE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def set_private_mode(descriptor: int) -> None:
+    """Give a new file the mode 0600 whatever the umask took away."""
+    if sys.platform != "win32":  # where the home directory protects it
+        os.fchmod(descriptor, 0o600)
+
+
+def lets_others_in(found: os.stat_result) -> bool:
+    """Whether other users have any access to a file or directory that is ours alone.
+
+    A file that has other hard links, and a sticky directory, do not count as such.
+    """
+    if sys.platform == "win32":
+        return False
+    single = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    directory = stat.S_ISDIR(found.st_mode) and not found.st_mode & stat.S_ISVTX
+    ours = found.st_uid == os.geteuid()
+    return ours and (single or directory) and found.st_mode & 0o077 != 0
+
+
+def is_loose(path: Path) -> bool:
+    try:
+        return lets_others_in(path.lstat())
+    except OSError:  # it is not there, or it is not for us to see
+        return False
+
+
+def make_private(path: Path) -> None:
+    """Remove other users' access to a file or directory of ours."""
+    with suppress(OSError):  # tighten() looks at what became of it
+        descriptor = os.open(path, os.O_RDONLY | OWN_FILE_FLAGS)
+        try:
+            found = os.fstat(descriptor)
+            if lets_others_in(found):
+                os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o700)
+        finally:
+            os.close(descriptor)
+
+
+def other_owner(directory: Path) -> str:
+    """The user whose directory it is; "" if it is this user's or root's."""
+    if sys.platform != "win32":
+        import pwd
+
+        # A link of another user's could lead to a directory of ours.
+        for found in (directory.lstat(), directory.stat()):
+            if found.st_uid not in (os.geteuid(), 0):
+                with suppress(KeyError):  # of a user without a name here
+                    return pwd.getpwuid(found.st_uid).pw_name
+                return f"user {found.st_uid}"
+    return ""
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process."""
+    logger.warning(message)
 
 
 def base_directory(base_dir: Directory = None) -> Path:
-    """The absolute base directory: *base_dir*, else what the variable says, else the default."""
-    chosen = expanduser(
-        base_dir or os.environ.get(BASE_DIR_VARIABLE) or "~/.outreach-agent"
-    )
-    if chosen.startswith("~"):
-        raise ConfigError(
-            f"{chosen}: no such home directory", hint="set HOME, or give --base-dir"
+    """The absolute base directory: *base_dir*, else the variable, else the default."""
+    variable = clean(os.environ.get(BASE_DIR_VARIABLE, ""))
+    return absolute_path(os.fspath(base_dir or variable or DEFAULT_BASE_DIR))
+
+
+def absolute_path(text: str, below: Path | None = None) -> Path:
+    """The path that a person wrote: ~ is expanded, and it is relative to *below*."""
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        hint = "set HOME, or choose a directory with --base-dir"
+        raise ConfigError(f"{text}: cannot find that home directory", hint=hint)
+    with explained(text):  # where the working directory was removed
+        return Path(os.path.abspath((below or Path()) / expanded))
+
+
+def tighten(base_dir: Path) -> None:
+    """Remove other users' access to a base directory, its configuration and its key."""
+    config, key = base_dir / CONFIG_FILE, base_dir / KEY_FILE
+    if not config.exists() and not key.exists():
+        return  # this directory is not ours
+    paths = [Path(os.path.realpath(base_dir)), config, key]
+    loose = [path for path in paths if is_loose(path)]
+    for path in loose:
+        make_private(path)
+    still_loose = [str(path) for path in loose if is_loose(path)]
+    if still_loose:
+        warn_once(
+            f"other users can read {', '.join(still_loose)}, and this file system does"
+            " not change that; choose a directory on another one with --base-dir"
         )
-    with os_errors(chosen):  # a relative one, in a working directory that is gone
-        return Path(abspath(chosen))
+    elif loose:
+        names = ", ".join(map(str, loose))
+        logger.warning("removed other users' access to %s", names)
 
 
-def is_inside(path: Path, base: Path) -> bool:
-    """Whether *path* is the base directory or leads to something in it."""
-    return Path(realpath(path)).is_relative_to(realpath(base))
-
-
-def tighten(base: Path) -> None:
-    """Let no other user at what is ours in *base*; the mode of nothing else is ever changed."""
-    if sys.platform == "win32":
-        return
-    with os_errors(base):
-        paths = (base, *chain(*map(base.glob, OURS)))
-    for path in paths:
-        with suppress(
-            OSError
-        ):  # it is just removed, or its file system cannot be written
-            found = path.stat()
-            mode = stat.S_IMODE(found.st_mode)
-            ours = found.st_uid == os.geteuid() and (isfile(path) or isdir(path))
-            if (
-                ours
-                and mode & 0o077
-                and not mode & stat.S_ISVTX
-                and is_inside(path, base)
-            ):
-                path.chmod(mode & 0o700)
-                logger.warning(
-                    "%s was open to other users (mode %04o); tightened", path, mode
-                )
-
-
-def make_private(path: Path, mode: int) -> None:
-    """Set the mode of what was just made; what root makes belongs to its directory's owner."""
-    if sys.platform != "win32":
-        path.chmod(mode)
-        if os.geteuid() == 0:
-            owner = path.parent.stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
+def require_own(directory: Path) -> None:
+    """Raise if *directory* is another user's: a link in it could lead us anywhere."""
+    with explained(directory):
+        owner = other_owner(directory)
+    if owner:
+        raise ConfigError(
+            f"{directory} belongs to {owner}, so nothing is written there",
+            hint="run this as that user (docker run --user ...), or choose --base-dir",
+        )
 
 
 def make_directory(path: Path) -> None:
-    if not isdir(path):
-        make_directory(path.parent)
-        with os_errors(path):
-            path.mkdir(0o700, exist_ok=True)  # others may make it at the same moment
-            make_private(path, 0o700)
+    """Make a directory, and those above it, for this user alone."""
+    with explained(path):
+        if path.is_dir():
+            return
+    make_directory(path.parent)
+    require_own(path.parent)
+    with explained(path):
+        try:
+            path.mkdir(0o700)
+        except FileExistsError:
+            if not path.is_dir():  # or another process made it at the same moment
+                raise
+        else:
+            path.chmod(0o700)  # the rights that a strict umask took away
 
 
 def open_private(path: str, flags: int) -> int:
-    """The opener of open(): regular files only; a new one is this user's alone from the start."""
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
-        return os.open(path, flags, 0o600)
-    descriptor = os.open(path, flags, 0o600)
-    make_private(Path(path), 0o600)
+    """The opener for open() of our own files: a new one is for this user alone."""
+    flags |= OWN_FILE_FLAGS
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags & ~os.O_CREAT)
+    set_private_mode(descriptor)
     return descriptor
 
 
 def read_file(path: Path) -> bytes | None:
-    with (
-        os_errors(path),
-        suppress(FileNotFoundError),
-        open(path, "rb", opener=open_private) as f,
-    ):
-        return f.read()
-    return None
+    """The content of a regular file; None if there is no file."""
+    with explained(path):
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ConfigError(f"{path}: not a regular file", hint=MOVE_AWAY)
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace *path* by *content*, atomically and durably. The caller holds the lock."""
-    path = Path(realpath(path))  # a link stays, what it leads to is replaced
-    temporary = path.parent / TEMPORARY_FILE
-    with os_errors(path):
-        temporary.unlink(missing_ok=True)  # of a write that failed or was killed
-        with open(temporary, "xb", opener=open_private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if sys.platform != "win32":  # where a directory cannot be opened
-            descriptor = os.open(path.parent, os.O_RDONLY)
+    """Replace *path*, or the file that it links to, atomically and durably."""
+    path = Path(os.path.realpath(path))
+    with explained(path):
+        remove_leftovers(path.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, dir=path.parent
+        )
+        try:
+            with open(descriptor, "wb") as file:
+                set_private_mode(descriptor)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    flush_directory(path.parent)
+
+
+def flush_directory(directory: Path) -> None:
+    """Make a rename in *directory* survive a power failure, where that can be done."""
+    with suppress(OSError):  # not every file system can; the file itself is on disk
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
+        finally:
             os.close(descriptor)
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed writers left; a new file may be of one with another lock."""
+    for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
+
+
+def wait_for_lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # waits for 10 seconds
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 @contextmanager
-def locked(base: Path) -> Iterator[None]:
-    """Hold the lock of a base directory, which the system frees when the file is closed."""
-    path = base / LOCK_FILE
-    with os_errors(path), open(path, "ab", opener=open_private) as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # waits for 10 seconds
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+def locked(base_dir: Path) -> Iterator[None]:
+    """Hold the lock of a base directory."""
+    path = base_dir / LOCK_FILE
+    with explained(path):
+        descriptor = open_private(str(path), os.O_RDWR)
+    try:
+        with explained(path):
+            wait_for_lock(descriptor)
         yield
+    finally:
+        os.close(descriptor)
 
 
-# Vault: how secrets are protected ====================================================
+def backup_path(path: Path) -> Path:
+    """What to name a copy of *path* that is kept: nothing reads it."""
+    return path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}.bak")
+
+
+# Vault: how secrets are protected =============================================
 
 SECRET_MARK = "__encrypted__:"
 MACHINE_KEY_BYTES = 32
+# They belong to the format of config.json. 600,000 is what the OWASP Password Storage
+# Cheat Sheet asks of PBKDF2-HMAC-SHA256; a random key of 32 bytes would not need it.
 KDF_SALT = b"ingot-v1-static-salt"
-KDF_ITERATIONS = (
-    600_000  # OWASP Password Storage Cheat Sheet (2023) for PBKDF2-HMAC-SHA256
-)
-
-derived: dict[bytes, Fernet] = {}  # by machine key
-deriving = (
-    threading.RLock()
-)  # reentrant: an agent's signal handler may derive in the middle of it
+KDF_ITERATIONS = 600_000
 
 
-def import_fernet() -> type[Fernet]:
-    """The class Fernet; ConfigError says what to do if cryptography cannot be imported."""
-    try:
-        from cryptography.fernet import Fernet
-    except Exception as error:  # whatever is broken in it
+def require_cryptography() -> None:
+    if cryptography_error:
         script = shlex.quote(__file__)
         raise ConfigError(
-            f"cannot import the package cryptography ({error}); make an environment that has it:"
-            " python3 -m venv .venv && .venv/bin/pip install 'cryptography>=44', and start the"
-            f" program with .venv/bin/python {script}; or with: uv run {script}"
-        ) from None
-    return Fernet
+            f"cannot import the package cryptography ({cryptography_error});"
+            " make an environment that has it: python3 -m venv .venv &&"
+            " .venv/bin/pip install 'cryptography>=44', and start the program with"
+            f" .venv/bin/python {script}; or with: uv run {script}"
+        )
 
 
+@cache  # without a lock, so that a child forked meanwhile never waits for one
 def derive(machine_key: bytes) -> Fernet:
-    """The Fernet of a machine key, derived once in a process however many threads ask for it."""
-    with deriving:
-        if machine_key not in derived:
-            fernet = import_fernet()
-            from cryptography.hazmat.primitives.hashes import SHA256
-            from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
-
-            kdf = PBKDF2HMAC(
-                SHA256(), length=32, salt=KDF_SALT, iterations=KDF_ITERATIONS
-            )
-            derived[machine_key] = fernet(urlsafe_b64encode(kdf.derive(machine_key)))
-        return derived[machine_key]
+    """The Fernet of a machine key, derived once in a process."""
+    require_cryptography()
+    kdf = PBKDF2HMAC(SHA256(), length=32, salt=KDF_SALT, iterations=KDF_ITERATIONS)
+    return Fernet(urlsafe_b64encode(kdf.derive(machine_key)))
 
 
 class Vault:
-    """The machine keys of a base directory: each may open a token, the first one seals."""
+    """Encrypts and decrypts with the machine key of one base directory.
 
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.path = base / KEY_FILE
-        self.next_path = base / NEXT_KEY_FILE
-        self.keys: dict[Path, bytes] = {}
-        # The next one first: it becomes the machine key, and read afterwards, it would be gone.
-        for path in (self.next_path, self.path):
-            key = read_file(path)
-            if key is not None and len(key) != MACHINE_KEY_BYTES:
-                problem = (
-                    f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
-                )
-                raise ConfigError(
-                    problem, hint=f"restore it from a copy, or {MOVE_AWAY}"
-                )
-            if key:
-                self.keys[path] = key
+    While a rotation is not finished, `old_key` is the former machine key: either of the
+    two decrypts, and `key` encrypts. `is_external` says that JOB_HUNTER_KEY_FILE names
+    the key's file, which its owner alone makes and changes.
+    """
+
+    def __init__(self, path: Path, old_path: Path, is_external: bool) -> None:
+        self.path = path
+        self.old_path = old_path
+        self.is_external = is_external
+        self.key = read_key(path)
+        self.old_key = read_key(old_path)
+
+    @property
+    def keys(self) -> list[bytes]:
+        return [key for key in (self.key, self.old_key) if key]
 
     def open(self, token: str) -> str | None:
-        """The text in a token, with or without its mark; None if no key opens it."""
-        for fernet in map(derive, self.keys.values()):
-            from cryptography.fernet import InvalidToken
-
-            with suppress(
-                InvalidToken, ValueError
-            ):  # ValueError: not ASCII, or not text inside
-                data = fernet.decrypt(token.removeprefix(SECRET_MARK))
-                text = data.decode("utf-8", "surrogatepass")
-                remember(text)
-                return text
-        return None
-
-    def unreadable(self, place: str) -> ConfigError:
-        how = "does not fit" if self.keys else "is missing"
-        problem = f"{place} cannot be decrypted: the machine key {self.path} {how}"
-        return ConfigError(
-            problem, hint=f"restore it, or run {command(self.base, 'setup')}"
-        )
+        """The text in a token; None if no key opens it."""
+        fernets = [derive(key) for key in self.keys]
+        if not fernets:
+            return None
+        try:
+            return MultiFernet(fernets).decrypt(token).decode()
+        except (
+            InvalidToken,
+            ValueError,
+        ):  # ValueError: it is not ASCII, or holds no text
+            return None
 
     def seal(self, plaintext: str) -> str:
-        remember(plaintext)
-        return (
-            self.fernet()
-            .encrypt(plaintext.encode("utf-8", "surrogatepass"))
-            .decode("ascii")
-        )
+        """A token of *plaintext*. It may make the machine key: hold the lock."""
+        return self.fernet().encrypt(plaintext.encode()).decode("ascii")
 
     def fernet(self) -> Fernet:
-        """What encrypts. The caller, of seal() too, holds the lock: a machine key may be made."""
-        if not self.keys:
-            import_fernet()  # or a machine key would be made that nothing can use
-            self.make_key(self.path)
-        return derive(next(iter(self.keys.values())))
+        """What encrypts. It may make the machine key: hold the lock."""
+        return derive(self.key or self.make_key())
 
-    def make_key(self, path: Path) -> None:
-        """Make a key where there is none; this vault seals with it from now on."""
-        if path not in self.keys:
-            machine_key = os.urandom(MACHINE_KEY_BYTES)
-            write_file(path, machine_key)
-            self.keys = {path: machine_key, **self.keys}
-            logger.info("made the machine key %s", path)
+    def external_key_missing(self) -> ConfigError:
+        key = shlex.quote(str(self.path))
+        return ConfigError(
+            f"{KEY_FILE_VARIABLE} names {self.path}, which is missing",
+            hint="mount it; or make a machine key:"
+            f" umask 077; head -c {MACHINE_KEY_BYTES} /dev/urandom > {key}",
+        )
+
+    def refuse_missing_external_key(self) -> None:
+        if self.is_external and self.key is None:
+            raise self.external_key_missing()
+
+    def make_key(self) -> bytes:
+        """Make the machine key, or the next one. Hold the lock."""
+        require_cryptography()  # or there would be a key that nothing can use
+        self.refuse_missing_external_key()
+        key = os.urandom(MACHINE_KEY_BYTES)
+        write_file(self.path, key)
+        self.key = key
+        logger.info("made the machine key %s", self.path)
+        return key
+
+    def begin_rotation(self) -> None:
+        """Make a new machine key, and keep the former one until nothing needs it."""
+        former = self.key or self.make_key()
+        write_file(self.old_path, former)
+        try:
+            self.make_key()
+        except ConfigError:
+            if read_key(self.path) == former:  # nothing was changed
+                with suppress(OSError):
+                    self.old_path.unlink()
+            raise
+        self.old_key = former
+
+    def end_rotation(self) -> None:
+        """Put the former machine key aside: config.json needs it no more."""
+        backup = backup_path(self.old_path.with_name(KEY_FILE))
+        with explained(self.old_path):
+            os.replace(self.old_path, backup)
+        self.old_key = None
+        logger.warning(
+            "the former machine key is kept as %s; delete it when no copy of"
+            " config.json needs it any more",
+            backup,
+        )
+
+    def error_for(self, what: str) -> ConfigError:
+        """The error of a token that no key opens."""
+        if self.is_external and self.key is None:
+            return self.external_key_missing()
+        problem = f"{what} was encrypted with a different key than {self.path}"
+        if not self.keys:
+            problem = f"{what} cannot be decrypted: {self.path} is missing"
+        return ConfigError(
+            problem,
+            hint=f"restore that machine key (and {OLD_KEY_FILE} if there was one), or"
+            f" name its file in {KEY_FILE_VARIABLE}",
+        )
+
+
+def read_key(path: Path) -> bytes | None:
+    key = read_file(path)
+    if key is not None and len(key) != MACHINE_KEY_BYTES:
+        raise ConfigError(
+            f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}",
+            hint=f"restore it from a copy, or {MOVE_AWAY};"
+            f" {KEY_FILE_VARIABLE} can name another machine key",
+        )
+    return key
+
+
+def read_vault(base_dir: Path) -> Vault:
+    """The vault of a base directory, with the keys that its files hold now."""
+    named = clean(os.environ.get(KEY_FILE_VARIABLE, ""))
+    path = absolute_path(named) if named else base_dir / KEY_FILE
+    return Vault(path, base_dir / OLD_KEY_FILE, is_external=named != "")
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
-    """Return the Fernet of the machine key in *base_dir*, which is made if there is none.
+    """Return the Fernet of the machine key in *base_dir*; make the key if needed.
 
-    Raises ConfigError if that of the stored secrets is damaged, missing or another one.
+    After rotate-key, it no longer decrypts what was encrypted before.
+    Raises ConfigError if the machine key is damaged, or is missing or another one
+    although secrets are stored, or if JOB_HUNTER_KEY_FILE names one that is missing.
     """
     with ConfigManager(base_dir).edit() as document:
         document.refuse_other_key()
@@ -800,9 +1315,10 @@ def get_fernet(base_dir: Directory = None) -> Fernet:
 
 
 def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
-    """Encrypt any text with the machine key in *base_dir*, which is made if there is none.
+    """Encrypt any text with the machine key in *base_dir*; make the key if needed.
 
-    Returns a bare Fernet token, without the mark of config.json; raises as get_fernet does.
+    Returns a bare Fernet token, without the mark of config.json; raises as get_fernet.
+    rotate-key does not renew it: after that, it cannot be decrypted any more.
     """
     with ConfigManager(base_dir).edit() as document:
         document.refuse_other_key()
@@ -812,1423 +1328,2507 @@ def encrypt_secret(plaintext: str, base_dir: Directory = None) -> str:
 def decrypt_secret(token: str, base_dir: Directory = None) -> str:
     """Return the text in a token of encrypt_secret. Never makes a machine key.
 
-    Raises ConfigError if there is no machine key in *base_dir* or the token was not made with it.
+    Raises ConfigError if there is no machine key in *base_dir*, or if the token was not
+    made with it.
     """
-    vault = Vault(base_directory(base_dir))
-    plaintext = vault.open(token)
+    vault = read_vault(base_directory(base_dir))
+    plaintext = vault.open(token.removeprefix(SECRET_MARK))
     if plaintext is None:
-        raise vault.unreadable("the token")
+        raise vault.error_for("the token")
     return plaintext
 
 
-# Document: config.json in memory =====================================================
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, with no name twice and no NaN; without a file, the defaults."""
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        built: dict[str, Any] = {}
-        for name, part in pairs:
-            if name in built:
-                raise ValueError(f"{describe(name)} comes twice in one object")
-            built[name] = part
-        return built
-
-    def number(text: str) -> float:
-        if not isfinite(float(text)):
-            raise ValueError(f"{text} is not a JSON number")
-        return float(text)
-
-    data = read_file(path)
-    if data is None:
-        return asdict(
-            AppConfig(agents={})
-        )  # a model that stands there counts as chosen
-    strict = partial(
-        json.loads, object_pairs_hook=build, parse_float=number, parse_constant=number
-    )
-    try:
-        content = strict(data.decode("utf-8-sig"))
-        if isinstance(content, dict):
-            return content
-        raise ValueError(f"expected an object, found {describe(content)}")
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: {error}", hint=f"fix it in an editor, or {MOVE_AWAY}"
-        ) from None
+# Document: config.json in memory ==============================================
 
 
 @dataclass
-class Document:
-    """The values of config.json: checked and in plain text outside, sealed and JSON inside."""
+class State:
+    """What a configuration says of one setting."""
 
-    content: dict[str, Any]
-    vault: Vault
-    keep_old: bool = False  # whether the file is to be copied before it is written
+    value: Any  # checked, in plain text; the default if missing or invalid
+    status: str  # configured, default, missing, invalid or unreadable
+    problem: ConfigError | None = None  # if it is invalid or unreadable
+
+
+def raise_problems(problems: Iterable[ConfigError | None]) -> None:
+    """Raise all problems as one error, with what to do about the first."""
+    found = [problem for problem in problems if problem]
+    if found:
+        sentences = dict.fromkeys(str(problem) for problem in found)
+        raise ConfigError(*sentences, hint=found[0].hint)
+
+
+def describe(value: object) -> str:
+    """How a message names a value that was found; never a credential."""
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str():
+            value = without_credentials(value)
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"a value of {len(text)} characters"
+
+
+def fits(setting: Setting, value: Any) -> bool:
+    """Whether a value may be stored for a setting."""
+    try:
+        setting.check(value)
+    except ValueError:
+        return bool(value == "")
+    return True
+
+
+def found_problem(setting: Setting, error: ValueError, value: object) -> str:
+    """The sentence for a value that a check refused."""
+    if setting.secret or value == "":
+        return f"{setting.name}: {error}"
+    return f"{setting.name}: {error}, found {describe(value)}"
+
+
+def parse_config(data: bytes | None, path: Path) -> dict[str, Any]:
+    """The object in config.json; without a file, the defaults."""
+    if data is None:
+        return asdict(AppConfig(agents={}))  # a model that stands there was chosen
+    hint = f"fix it in an editor, or {MOVE_AWAY}"
+    if not data.strip():
+        raise ConfigError(f"{path} is empty", hint=f"restore it, or {MOVE_AWAY}")
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8: save it as UTF-8", hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}", hint=hint) from None
+    if not isinstance(content, dict):
+        found = describe(content)
+        raise ConfigError(f"{path}: expected an object, found {found}", hint=hint)
+    return content
+
+
+def move_earlier_keys(content: dict[str, Any]) -> None:
+    """Move the keys that earlier versions stored, such as openai_api_key."""
+    for name in PROVIDERS:
+        earlier = f"{name}_api_key"
+        if not content.get(earlier):
+            content.pop(earlier, None)
+            continue
+        accounts = content.setdefault("providers", {})
+        account = accounts.setdefault(name, {}) if isinstance(accounts, dict) else None
+        if not isinstance(account, dict):
+            continue  # state() reports it
+        key = content.pop(earlier)
+        if account.setdefault("api_key", key) != key:
+            place = f"providers.{name}.api_key"
+            warn_once(f"{earlier} in {CONFIG_FILE} is ignored: {place} is there too")
+
+
+PROVIDER_NAME = re.compile(r"providers\.([a-z0-9_-]+)\.(api_key|api_base)")
+PROVIDER_VARIABLE = re.compile("([a-z0-9_]+)_(api_key|api_base)")
+
+
+class Document:
+    """The values of config.json in memory.
+
+    It takes and gives plain values, and holds JSON in which the secrets are encrypted.
+    """
+
+    def __init__(self, base_dir: Path, vault: Vault, data: bytes | None) -> None:
+        self.base_dir = base_dir
+        self.path = base_dir / CONFIG_FILE
+        self.vault = vault
+        self.is_new = data is None
+        self.content = parse_config(data, self.path)
+        move_earlier_keys(self.content)
+        self.changes: list[str] = []  # for the log
+        self.cleared: list[str] = []  # the secrets that could not be read
+
+    @cached_property
+    def table(self) -> dict[str, Setting]:
+        """Every setting by name, for what is stored now."""
+        return make_table(self.content)
+
+    def changed(self, change: str) -> None:
+        self.changes.append(change)
+        self.__dict__.pop("table", None)  # it may have other rows now
 
     def dump(self) -> bytes:
         text = json.dumps(self.content, indent=2, ensure_ascii=False)
-        # What UTF-8 has no form for, a lone surrogate, is kept as the escape that it came from.
+        # Half of a surrogate pair, which has no UTF-8, becomes the escape it came from.
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
-    def settings(self) -> dict[str, Setting]:
-        agents = self.content.get("agents")
-        agents = agents if isinstance(agents, dict) else {}
-        rows = [
-            agent_setting(name)
-            for name, agent in agents.items()
-            if isinstance(agent, dict)
-        ]
-        return SETTINGS | {row.name: row for row in rows}
+    def command(self, *words: str) -> str:
+        return command_line(self.base_dir, *words)
 
-    def holder(self, row: Setting, make: bool = False) -> Any:
-        """The object that a setting stands in: by default an empty one, which *make* keeps."""
-        node: Any = self.content
-        for depth, name in enumerate(row.path[:-1], 1):
+    # Names -----------------------------------------------------------------
+
+    def find(self, name: str) -> Setting:
+        """The setting of a dotted name or of a variable, in upper or lower case."""
+        asked = name.strip().lower()
+        for setting in self.table.values():
+            variables = [variable.lower() for variable in setting.variables]
+            if asked in (setting.name.lower(), *variables):
+                return setting
+        match = PROVIDER_NAME.fullmatch(asked)
+        is_credential = CREDENTIAL.search(name) is not None
+        if match and not nearest_provider(match[1]) and not is_credential:
+            name = SAME_PROVIDER.get(match[1], match[1])
+            key, base_url = provider_rows(name, used=False, stored_url="")
+            return key if match[2] == "api_key" else base_url
+        raise self.unknown_name(name)
+
+    def unknown_name(self, name: str) -> ConfigError:
+        asked, equals, _ = name.partition("=")
+        near = self.names_near(asked)
+        if equals and near:
+            value = "" if self.find(near[0]).secret else " VALUE"
+            problem = "the name and the value are two words"
+            hint = f"run {self.command('set', near[0])}{value}"
+            return ConfigError(problem, hint=hint, status=2)
+        hint = f"the names are:\n{list_names()}"
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        problem = f"there is no setting {describe(asked)}"
+        return ConfigError(problem, hint=hint, status=2)
+
+    def names_near(self, asked: str) -> list[str]:
+        """At most three settings whose name, variable or provider is like *asked*."""
+        is_credential = CREDENTIAL.search(asked) is not None
+        asked = asked.lower()
+        match = PROVIDER_NAME.fullmatch(asked) or PROVIDER_VARIABLE.fullmatch(asked)
+        if match and not is_credential:
+            return [f"providers.{nearest_provider(match[1]) or match[1]}.{match[2]}"]
+        words = {name: f"providers.{name}.api_key" for name in PROVIDERS}
+        for row in self.table.values():
+            for word in (row.name, *row.variables):
+                words[word.lower()] = row.name
+        near = get_close_matches(asked, words, n=3, cutoff=0.75)
+        containing = [word for word in words if asked in word]
+        if len(containing) <= 3:
+            near += containing
+        return list(dict.fromkeys(words[word] for word in near))[:3]
+
+    # Values ----------------------------------------------------------------
+
+    def holder(self, setting: Setting, make: bool = False) -> dict[str, Any]:
+        """The object in which a setting stands. If it is missing, *make* stores it."""
+        node = self.content
+        for depth, name in enumerate(setting.path[:-1], start=1):
             node = node.setdefault(name, {}) if make else node.get(name, {})
             if not isinstance(node, dict):
-                place = ".".join(row.path[:depth])
-                problem = f"{place}: expected an object, found {describe(node)}"
-                raise ConfigError(problem, hint=f"edit {self.vault.base / CONFIG_FILE}")
+                place = ".".join(setting.path[:depth])
+                raise ConfigError(
+                    f"{place}: expected an object, found {describe(node)}",
+                    hint=f"fix it in an editor: {self.path}",
+                )
         return node
 
-    def stored(self, row: Setting) -> Any:
-        """What stands in the file for a setting, trimmed; None if there is nothing."""
-        stored = self.holder(row).get(row.path[-1])
-        return (trim(stored) or None) if isinstance(stored, str) else stored
+    def stored(self, setting: Setting) -> Any:
+        """What stands in the file for a setting; None if there is nothing."""
+        text = self.holder(setting).get(setting.path[-1])
+        if isinstance(text, str):
+            return text.strip() or None
+        return text
 
-    def value(self, row: Setting) -> Value:
+    def token(self, setting: Setting) -> str:
+        """The encrypted form of a secret; "" if it is not stored, or in plain text."""
         try:
-            stored = self.stored(row)
+            stored = self.stored(setting)
+        except ConfigError:  # state() reports it
+            return ""
+        text = stored if setting.secret and isinstance(stored, str) else ""
+        return text.removeprefix(SECRET_MARK) if text.startswith(SECRET_MARK) else ""
+
+    def state(self, setting: Setting) -> State:
+        try:
+            stored = self.stored(setting)
         except ConfigError as error:
-            return Value(row.default, "invalid", error)
+            return State(setting.default, "invalid", error)
         if stored is None:
-            return Value(row.default, "default" if row.default else "missing")
-        text = stored
-        if row.secret and f"{stored}".startswith(SECRET_MARK):
-            text = self.vault.open(stored)
-        if text is None:
-            return Value(None, "unreadable", self.vault.unreadable(row.name))
+            status = "missing" if setting.default == "" else "default"
+            return State(setting.default, status)
+        token = self.token(setting)
+        plain = self.vault.open(token) if token else stored
+        if plain is None:
+            return State(setting.default, "unreadable", self.error_for(setting))
+        if setting.secret and isinstance(plain, str):
+            masks.add(plain)
         try:
-            value = row.check(text)
+            value = setting.check(plain)
         except ValueError as error:
-            hint = f"fix it with {command(self.vault.base, 'set', row.name)}"
-            return Value(
-                row.default,
-                "invalid",
-                ConfigError(row.problem(error, stored), hint=hint),
+            hint = f"fix it with {self.command('set', setting.name)}"
+            problem = ConfigError(found_problem(setting, error, plain), hint=hint)
+            return State(setting.default, "invalid", problem)
+        if value == setting.default and not setting.must_be_chosen:
+            return State(value, "default")
+        return State(value, "configured")
+
+    def states(self) -> dict[str, State]:
+        return {name: self.state(setting) for name, setting in self.table.items()}
+
+    def valid_states(self) -> dict[str, State]:
+        """What stands for every setting; raises all problems."""
+        states = self.states()
+        raise_problems(state.problem for state in states.values())
+        return states
+
+    def get(self, name: str) -> Any:
+        """One value by its name; only this one need be valid."""
+        state = self.state(self.find(name))
+        raise_problems([state.problem])
+        return state.value
+
+    def path_of(self, name: str) -> Path:
+        """The path that db_path, log_dir, resume_dir or venues_dir stands for."""
+        path = self.get(name) or self.table[name].default_path
+        return absolute_path(path, below=self.base_dir)
+
+    def is_answered(self, setting: Setting) -> bool:
+        """Whether a setting, and the same of the other mail server, has its value."""
+        answered = (
+            ["configured"] if setting.must_be_chosen else ["configured", "default"]
+        )
+        other = self.table.get(setting.same_for, setting)
+        return all(self.state(one).status in answered for one in (setting, other))
+
+    # Changes ---------------------------------------------------------------
+
+    def checked(self, setting: Setting, value: Any) -> Any:
+        """Check a value that somebody gives: text as it was typed, or another value."""
+        try:
+            if isinstance(value, str):
+                return setting.parse(value)
+            return setting.check(value)
+        except ValueError as error:
+            hint = (
+                "" if value else f"to reset it: {self.command('unset', setting.name)}"
             )
-        if (
-            value == row.default and not row.is_model
-        ):  # a new file has every other default
-            return Value(value, "default")
-        return Value(value, "configured")
+            problem = found_problem(setting, error, value)
+            raise ConfigError(problem, hint=hint) from None
 
-    def values(self) -> dict[Setting, Value]:
-        return {row: self.value(row) for row in self.settings().values()}
-
-    def put(self, row: Setting, value: Any) -> None:
-        """Store a checked value, a secret sealed; the token of one that did not change stays."""
-        holder, key = self.holder(row, make=True), row.path[-1]
-        if row.secret:
+    def put(self, setting: Setting, value: Any) -> None:
+        """Store a checked value. A secret is encrypted, unless it did not change."""
+        before = self.state(setting)
+        is_same = before.value == value and not before.problem
+        if is_same and self.is_by_default(setting):
+            return
+        content = value
+        if setting.secret:
             self.refuse_other_key()
-            token = self.secrets(sealed=True).get(row)
-            if token and self.vault.open(token) == value:
+            if self.token(setting) and is_same:
                 return
-            value = value and SECRET_MARK + self.vault.seal(value)
-        holder[key] = value
+            if value:
+                masks.add(value)
+                content = SECRET_MARK + self.vault.seal(value)
+        self.holder(setting, make=True)[setting.path[-1]] = content
+        if not is_same:
+            old, new = json.dumps(before.value), json.dumps(value)
+            change = "changed" if setting.secret else f"{old} -> {new}"
+            self.changed(f"{setting.name}: {change}")
 
-    def put_for_account(self, row: Setting, value: Any) -> Setting | None:
-        """Store a value, for the other mail server too unless it has its own; give that setting."""
-        twin = SETTINGS.get(row.twin)
-        if twin and self.value(twin).value not in (self.value(row).value or "", ""):
-            twin = None
-        for one in filter(None, (row, twin)):
-            self.put(one, value)
-        return twin
+    def give(self, setting: Setting, value: Any) -> str:
+        """Store what somebody gave, for the other mail server too if it has no other.
 
-    def secrets(self, sealed: bool) -> dict[Setting, str]:
-        """What stands in the file for secrets: the tokens, or what was written there by hand."""
-        found = {}
-        for row in SECRETS:
-            with suppress(ConfigError):  # value() speaks of it
-                text = self.stored(row)
-                if isinstance(text, str) and text.startswith(SECRET_MARK) == sealed:
-                    found[row] = text
-        return found
+        Returns the name of the other server's setting, if it was changed too.
+        """
+        doubt = setting.doubt(value) if setting.doubt and value else ""
+        if doubt:
+            change = self.command("set", setting.name)
+            logger.warning("%s: %s\nto change it: %s", setting.label, doubt, change)
+        other = self.same_of_other_server(setting)
+        self.put(setting, value)
+        count = len(self.changes)
+        if other and fits(other, value):
+            self.put(other, value)
+            return other.name if len(self.changes) > count else ""
+        return ""
+
+    def reset(self, setting: Setting) -> bool:
+        """Remove a value, so that its default holds again; whether that was needed."""
+        if self.is_by_default(setting):
+            return False
+        self.holder(setting).pop(setting.path[-1], None)
+        self.changed(f"{setting.name}: reset")
+        return True
+
+    def is_by_default(self, setting: Setting) -> bool:
+        """Whether a setting has its default, be it stored or not."""
+        status = self.state(setting).status
+        return status == "missing" or (
+            status == "default" and not setting.must_be_chosen
+        )
+
+    def same_of_other_server(self, setting: Setting) -> Setting | None:
+        """The same setting of the other mail server, unless that has another value."""
+        other = self.table.get(setting.same_for)
+        if other:
+            held = self.state(other)
+            if held.status == "configured" and held.value != self.state(setting).value:
+                return None
+        return other
+
+    def clear(self, setting: Setting) -> None:
+        """Forget a secret that cannot be read; the file as it was is kept."""
+        self.reset(setting)
+        self.cleared.append(setting.label)
+
+    def remove(self, path: tuple[str, ...]) -> None:
+        """Remove an agent or a provider."""
+        holder = lookup(self.content, *path[:-1])
+        if isinstance(holder, dict) and holder.pop(path[-1], None) is not None:
+            self.changed(f"{'.'.join(path)}: removed")
+
+    # Secrets ---------------------------------------------------------------
+
+    def all_tokens(self) -> Iterator[tuple[Any, Any, str]]:
+        """Every token in the file, with the object or list it is in, and where."""
+        nodes: list[Any] = [self.content]
+        while nodes:
+            node = nodes.pop()
+            items = list(node.items() if isinstance(node, dict) else enumerate(node))
+            for place, part in items:
+                if isinstance(part, (dict, list)):
+                    nodes.append(part)
+                elif isinstance(part, str) and part.strip().startswith(SECRET_MARK):
+                    yield node, place, part.strip().removeprefix(SECRET_MARK)
 
     def unreadable(self) -> list[Setting]:
-        tokens = self.secrets(sealed=True)
-        return [row for row, token in tokens.items() if self.vault.open(token) is None]
+        """The settings whose token no key opens."""
+        rows = [row for row in self.table.values() if self.token(row)]
+        return [row for row in rows if self.vault.open(self.token(row)) is None]
+
+    def has_other_key(self) -> bool:
+        """Whether secrets are stored, and the machine key opens none of them."""
+        tokens = [self.token(row) for row in self.table.values() if self.token(row)]
+        return tokens != [] and len(self.unreadable()) == len(tokens)
 
     def refuse_other_key(self) -> None:
-        """Raise if no stored secret can be opened: none may be sealed with another key."""
-        tokens = self.secrets(sealed=True)
-        if tokens and len(self.unreadable()) == len(tokens):
-            raise self.vault.unreadable("the stored secrets")
+        """Raise rather than encrypt with a key that opens nothing that is stored."""
+        if self.has_other_key():
+            raise self.key_error("the configuration")
 
-    def seal_anew(self, node: Any, place: str = "") -> Any:
-        """*node*, every secret in it sealed with the next key; what no key opens stays."""
-        if isinstance(node, dict):
-            return {
-                name: self.seal_anew(part, f"{place}.{name}")
-                for name, part in node.items()
-            }
-        if isinstance(node, list):
-            return [self.seal_anew(part, place) for part in node]
-        if isinstance(node, str) and trim(node).startswith(SECRET_MARK):
-            text = self.vault.open(trim(node))
-            if text is not None:
-                return SECRET_MARK + self.vault.seal(text)
-            logger.warning("%s cannot be decrypted; it stays as it is", place[1:])
-        return node
+    def key_error(self, what: str) -> ConfigError:
+        error = self.vault.error_for(what)
+        if self.vault.is_external and self.vault.key is None:
+            return error  # setup would not help either
+        hint = f"{error.hint}; or run {self.command('setup')}"
+        return ConfigError(str(error), hint=hint)
+
+    def error_for(self, setting: Setting) -> ConfigError:
+        """The error of a secret that no key opens."""
+        if self.has_other_key():
+            return self.key_error(setting.name)
+        problem = f"{setting.name} cannot be decrypted: its token is damaged"
+        hint = f"set it again: {self.command('set', setting.name)}"
+        return ConfigError(problem, hint=hint)
+
+    def plain_secrets(self) -> dict[str, str]:
+        """The secrets that somebody wrote into the file in plain text, by name."""
+        found = {}
+        for name, setting in self.table.items():
+            if setting.secret and not self.token(setting):
+                with suppress(ConfigError):  # state() reports it
+                    stored = self.stored(setting)
+                    if isinstance(stored, str):
+                        found[name] = stored
+        return found
+
+    def seal_plain_text(self) -> None:
+        for name in self.plain_secrets():
+            setting = self.table[name]
+            state = self.state(setting)
+            if not state.problem:
+                self.put(setting, state.value)
+
+    def reseal(self) -> bool:
+        """During a rotation, encrypt every secret with the new key; whether it did."""
+        if self.vault.old_key is None:
+            return False
+        tokens = list(self.all_tokens())
+        for node, place, token in tokens:
+            plaintext = self.vault.open(token)
+            if plaintext is None:
+                logger.warning("%s cannot be decrypted; it was left as it is", place)
+            else:
+                node[place] = SECRET_MARK + self.vault.seal(plaintext)
+        return bool(tokens)  # with none, config.json may just have been moved away
+
+    def warn(self) -> None:
+        """Say what stands in the file in plain text, and what nothing reads."""
+        plain = self.plain_secrets()
+        for secret in plain.values():
+            masks.add(secret)
+        if plain:
+            names = ", ".join(plain)
+            warn_once(f"{names}: plain text in {self.path} until the next change")
+        for setting in self.table.values():
+            for variable in setting.variables:
+                text = self.content.get(variable, "")
+                if setting.secret and text and isinstance(text, str):
+                    masks.add(text)
+                    warn_once(
+                        f"nothing reads {variable} in {self.path}, where it stands in"
+                        f" plain text; the setting is called {setting.name}"
+                    )
 
 
-# ConfigManager: the base directory, where documents are read and changed =============
+# ConfigManager: where documents are read and changed ==========================
+
+
+def flatten(config: AppConfig) -> dict[tuple[str, ...], Any]:
+    """Every checked value of a configuration in memory, by its place in config.json.
+
+    Raises ConfigError with every problem.
+    """
+    content = asdict(config)
+    values = {}
+    problems = []
+    for setting in make_table(content).values():
+        holder = lookup(content, *setting.path[:-1])
+        if holder is None and setting.path[0] in ("agents", "providers"):
+            continue  # one that this configuration does not have
+        value = lookup(content, *setting.path)
+        if value == setting.default == "":
+            values[setting.path] = value
+            continue
+        try:
+            values[setting.path] = setting.check(value)
+        except ValueError as error:
+            problems.append(ConfigError(found_problem(setting, error, value)))
+    raise_problems(problems)
+    return values
 
 
 class ConfigManager:
     """Reads and writes the configuration in one base directory.
 
-    *base_dir* is by default what JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. The attributes
-    `base_dir` and `config_path` are the absolute paths of it and of the configuration file. Making
-    a manager touches no file. Methods raise ConfigError for what cannot be read, used or written.
+    *base_dir* is by default what JOB_HUNTER_BASE_DIR names, or ~/.outreach-agent. The
+    attributes `base_dir` and `config_path` are absolute paths, `config_path` that of
+    config.json. Making a manager touches no file. Every method raises ConfigError for
+    what cannot be read, used or written.
     """
-
-    warned = False  # of secrets in plain text
 
     def __init__(self, base_dir: Directory = None) -> None:
         self.base_dir = base_directory(base_dir)
         self.config_path = self.base_dir / CONFIG_FILE
-        self.command = partial(command, self.base_dir)
+        self.log_dir = self.base_dir / "logs"  # until config.json was read
+        self._loaded: dict[tuple[str, ...], Any] = {}  # by load() or save()
 
     def ensure_dirs(self) -> None:
-        """Make the base directory and those of logs, resumes and venues, for this user alone."""
+        """Make the base directory and those of logs, resumes and venues, if missing."""
         make_directory(self.base_dir)
+        document = self.read()
         for name in ("log_dir", "resume_dir", "venues_dir"):
-            make_directory(self.place(name))
+            make_directory(document.path_of(name))
 
     def get_db_path(self) -> Path:
-        """Return the absolute path of the agents' database: `db_path`, or the default place."""
-        return self.place("db_path")
+        """Return the absolute path of the agents' database."""
+        return self.read().path_of("db_path")
 
     def load(self) -> AppConfig:
-        """Return the configuration, secrets in plain text; the defaults if there is no file.
+        """Return the configuration, secrets in plain text; the defaults without a file.
 
-        Creates nothing. Raises ConfigError with every problem of the file, each with its place.
+        Creates nothing. The error names every problem of the file, each with its place.
         """
-        values = self.read().values()
-        refuse(values.values())
+        document = self.read()
+        states = document.valid_states()
         config = AppConfig()
-        for row, value in values.items():
-            if row.is_model:
-                config.agents[row.path[1]] = AgentConfig(value.value)
-            else:
-                part = getattr(config, row.path[0]) if row.path[1:] else config
-                setattr(part, row.path[-1], copy(value.value))
-        vars(config)["loaded"] = (realpath(self.base_dir), values)
+        for name in objects_in(document.content, "providers"):
+            config.providers[name] = ProviderConfig()
+        for name in objects_in(document.content, "agents"):
+            config.agents[name] = AgentConfig()
+        self._loaded = {}
+        for name, state in states.items():
+            path = document.table[name].path
+            part = part_at(config, path[:-1])
+            if part is not None:
+                setattr(part, path[-1], copy(state.value))
+                self._loaded[path] = state.value
         return config
 
     def load_or_create(self) -> AppConfig:
-        """Return the configuration as load() does; store the defaults if there is no file."""
+        """Return what load() does; without a file, store the defaults first."""
         config = self.load()
-        if not exists(self.config_path):
+        if not self.config_path.exists():
             self.save(config)
         return config
 
     def save(self, config: AppConfig) -> None:
         """Store *config*, its secrets encrypted.
 
-        Of a configuration that load() gave, only what was changed since is written, so that
-        nothing is lost that another process wrote meanwhile. Keys of the file that this version
-        does not know stay. Raises ConfigError with every invalid value, and then writes nothing.
+        Writes what differs from what this manager loaded or saved last, so that what
+        other processes wrote meanwhile stays; all of it if it loaded nothing. Keys that
+        this version does not know stay. The error names every invalid value; then
+        nothing is written.
         """
-        values = Document(asdict(config), Vault(self.base_dir)).values()
-        refuse(values.values())
-        here = realpath(self.base_dir)
-        there, loaded = vars(config)["loaded"]
+        values = flatten(config)
         with self.edit() as document:
-            known = loaded if there == here and exists(self.config_path) else {}
-            before = {row.path: value.value for row, value in known.items()}
-            for row, value in values.items():
-                if before.get(row.path, ...) != value.value:
-                    document.put(row, value.value)
-            for row in known:
-                if row.name not in SETTINGS and row.path[1] not in config.agents:
-                    document.content.get("agents", {}).pop(row.path[1], None)
-        vars(config)["loaded"] = (here, values)
+            known = {} if document.is_new else self._loaded
+            for setting in make_table(asdict(config)).values():
+                value = values.get(setting.path)
+                if value is not None and value != known.get(setting.path):
+                    document.put(setting, value)
+            for gone in {path[:-1] for path in known} - {path[:-1] for path in values}:
+                document.remove(gone)
+        self._loaded = values
 
     def get(self, name: str) -> Any:
-        """Return one value by its dotted name, such as "smtp.password"; only that need be valid."""
-        value = self.read().value(self.find(name))
-        refuse([value])
-        return copy(value.value)
+        """Return one value by its dotted name, such as "smtp.password".
+
+        Only that value need be valid. It is "" for a provider that was never given one.
+        """
+        return copy(self.read().get(name))
 
     def set(self, name: str, value: Any) -> None:
-        """Check one value and store it at once; text is taken for a number or a list too.
+        """Check one value and store it at once; a number or list may be given as text.
 
-        Raises ConfigError for an unknown name (with the nearest) and for an invalid value. A
-        login of one mail server is set for that one alone, unlike by the command.
+        The error names an unknown setting, or what was expected. A login of one mail
+        server is set for that one alone, unlike by the command.
         """
-        row = self.find(name)
-        try:
-            checked = (
-                row.parse(value)
-                if value and isinstance(value, str)
-                else row.check(value)
-            )
-        except ValueError as error:
-            raise ConfigError(row.problem(error, value)) from None
         with self.edit() as document:
-            document.put(row, checked)
+            setting = document.find(name)
+            document.put(setting, document.checked(setting, value))
 
-    # What follows serves the commands below and is no promise to other programs.
-
-    def place(self, name: str) -> Path:
-        """The absolute path that a setting stands for, ~ expanded, relative to the base one."""
-        return Path(
-            abspath(self.base_dir / expanduser(self.get(name) or SETTINGS[name].place))
-        )
-
-    def log_path(self) -> Path:
-        """The log file of today, which can be told even if the configuration cannot be read."""
-        try:
-            directory = self.place("log_dir")
-        except ConfigError:
-            directory = self.base_dir / SETTINGS["log_dir"].place
-        return directory / time.strftime("run-%Y-%m-%d.log")
-
-    def find(self, name: str) -> Setting:
-        """The row of the table with this name; if there is none, the error names the nearest."""
-        rows = self.read().settings()
-        if name not in rows:
-            asked, equals, value = name.partition("=")  # which may be a secret
-            (nearest,) = get_close_matches(asked.lower(), rows, n=1, cutoff=0)
-            hint = f"did you mean {nearest}?"
-            if equals:
-                words = [nearest] if rows[nearest].secret else [nearest, value]
-                hint = f"name and value are two words: {self.command('set', *words)}"
-            raise ConfigError(
-                f"there is no setting {describe(asked)}", hint=hint, status=2
-            )
-        return rows[name]
+    # What follows serves the commands and is no promise to other programs.
 
     def read(self) -> Document:
-        """The document, and the keys that open it, of one moment: readers take no lock."""
-        vault = Vault(self.base_dir)
-        document = Document(read_object(self.config_path), vault)
-        if vault.keys != Vault(self.base_dir).keys:  # a rotation went on meanwhile
-            return self.read()
+        """The document, and the keys that belong to it: readers take no lock."""
+        while True:
+            vault = read_vault(self.base_dir)
+            data = read_file(self.config_path)
+            if read_vault(self.base_dir).keys == vault.keys:
+                break  # else a rotation went on meanwhile
         tighten(self.base_dir)
-        plain = document.secrets(sealed=False)
-        for text in plain.values():
-            remember(text)
-        if plain and not self.warned:
-            self.warned = True
-            names = ", ".join(row.name for row in plain)
-            logger.warning("%s: in plain text until the next write", names)
+        document = Document(self.base_dir, vault, data)
+        with suppress(ConfigError):  # get() reports it
+            self.log_dir = document.path_of("log_dir")
+        document.warn()
         return document
 
     @contextmanager
     def edit(self) -> Iterator[Document]:
-        """What the block changes is written, every secret sealed, a begun rotation completed."""
+        """Change the configuration: what the block changes is written at its end.
+
+        Every secret in plain text is encrypted, and a rotation that was stopped is
+        finished. Nothing is written if the block raises, or changes nothing.
+        """
         make_directory(self.base_dir)
+        require_own(self.base_dir)
         with locked(self.base_dir):
             document = self.read()
             before = document.dump()
             yield document
-            for row, text in document.secrets(sealed=False).items():
-                document.put(row, text)
-            vault = document.vault
-            rotating = vault.next_path in vault.keys
-            if rotating:
-                document.content = document.seal_anew(document.content)
-            after = document.dump()
-            if after != before:
-                if document.keep_old:
-                    self.back_up()
-                write_file(self.config_path, after)
-                logger.info("stored the configuration %s", self.config_path)
-            if rotating:  # by now the next key opens every secret
-                with os_errors(vault.next_path):
-                    os.replace(vault.next_path, vault.path)
+            document.seal_plain_text()
+            resealed = document.reseal()
+            content = document.dump()
+            if content != before:
+                self.write(document, content)
+            if resealed:
+                document.vault.end_rotation()
 
-    def back_up(self) -> None:
-        """Keep a copy of the file, named after this second, or the next that has no copy yet."""
-        for t in count(time.time()):
-            path = self.base_dir / time.strftime(
-                "config.json.%Y%m%d-%H%M%S.bak", time.localtime(t)
+    def write(self, document: Document, content: bytes) -> None:
+        """Replace config.json. Hold the lock."""
+        if document.cleared:
+            backup = backup_path(self.config_path)
+            write_file(backup, read_file(self.config_path) or b"")
+            logger.warning(
+                "cleared what cannot be read: %s; the old configuration is kept as %s",
+                ", ".join(document.cleared),
+                backup,
             )
-            if not exists(path):
-                break
-        write_file(path, read_file(self.config_path) or b"")
-        logger.warning("the old configuration is kept as %s", path)
+        write_file(self.config_path, content)
+        for change in document.changes:
+            logger.info("%s", change)
+        logger.info("stored the configuration %s", self.config_path)
 
 
-# Masking and logging =================================================================
+def part_at(config: AppConfig, path: tuple[str, ...]) -> Any:
+    """The dataclass at *path*; None for an agent or a provider that is not there."""
+    part: Any = config
+    for name in path:
+        part = part.get(name) if isinstance(part, dict) else getattr(part, name)
+    return part
 
-LOG_BYTES = 5_000_000
-LOG_FILES = 5
+
+# Masking and logging ==========================================================
+
 ASTERISKS = "********"
-SHORTEST_MASKED = 4  # characters: to mask less would garble ordinary words
-LAST_FOUR_FROM = (
-    20  # characters: the last four of a shorter secret would give too much of it away
-)
-
-#: Every secret that was seen, as others may print it; the longest first, so that no tail is left.
-masks: list[str] = []
+SHORTEST_MASKED = 8  # characters: to mask a shorter one would garble ordinary words
+LAST_FOUR_FROM = 20  # characters: of a shorter secret, its last four give too much away
 
 
-def remember(secret: str) -> None:
-    """From now on *secret* leaves the program only as asterisks."""
-    if len(secret.strip()) < SHORTEST_MASKED or secret in masks:
-        return
-    data = secret.encode("utf-8", "surrogatepass")
-    url = (quote(data), quote(data, safe=""), quote_plus(data))
-    written = map(repr, (secret, data, *url, b64encode(data), urlsafe_b64encode(data)))
-    quoted = (*written, json.dumps(secret), json.dumps(secret, ensure_ascii=False))
-    # Without the quotes, and the b before those of bytes.
-    forms = {secret, *masks, *(form.removeprefix("b")[1:-1] for form in quoted)}
-    masks[:] = sorted(forms, key=len, reverse=True)
+class Masks:
+    """The secrets that were seen, which leave the program only as asterisks."""
+
+    def __init__(self) -> None:
+        self._public: set[str] = set()  # what may be read: names, paths, commands
+        self._forms: list[str] = []  # the longest first, so that no tail is left
+
+    def leave_whole(self, *texts: str) -> None:
+        """Never garble these: a secret that is a part of one is an ordinary word."""
+        self._public.update(texts)
+
+    def add(self, secret: str) -> None:
+        """Mask a secret from now on, as it stands and as others may write it."""
+        is_ordinary = any(secret in text for text in self._public)
+        if len(secret) < SHORTEST_MASKED or is_ordinary:
+            return
+        as_url = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+        as_json = (json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+        quoted = (repr(secret), *as_json)
+        forms = {secret, *as_url, *(text[1:-1] for text in quoted), *self._forms}
+        self._forms = sorted(forms, key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        for form in self._forms:
+            text = text.replace(form, ASTERISKS)
+        return text
+
+    def hide_in(self, value: Any) -> Any:
+        """*value* as JSON can hold it, every secret in its texts masked."""
+        match value:
+            case None | bool() | int():
+                return value
+            case float() if math.isfinite(value):
+                return value
+            case Mapping():
+                items = value.items()
+                return {self.hide(str(k)): self.hide_in(part) for k, part in items}
+            case list() | tuple():
+                return [self.hide_in(part) for part in value]
+        return self.hide(str(value))
 
 
-def hide(text: str) -> str:
-    for form in [*masks]:  # which another thread may change
-        text = text.replace(form, ASTERISKS)
-    return text
+masks = Masks()
+masks.leave_whole(*make_table({}), __file__)
+
+HANDLER_NAME = "job_hunter"  # of both handlers, so that they are found again
+LOG_BYTES = 5_000_000  # a file that has reached this size is full
+LOG_FILES = 5  # so many of the newest stay
+LOG_NAME = re.compile(r"run-(\d{4}-\d\d-\d\d)(?:\.(\d+))?\.log")
+#: What every record has; all else is from `extra=`.
+RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
-def masked(value: Any) -> Any:
-    """*value* as JSON can hold it, every known secret in its texts masked."""
-    if isinstance(value, Mapping):
-        return {masked(str(name)): masked(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(part) for part in value]
-    if value is None or (isinstance(value, (int, float)) and isfinite(value)):
-        return value
-    return hide(str(value))
-
-
-ORDINARY = {
-    *vars(logging.makeLogRecord({})),
-    "message",
-    "asctime",
-}  # what every record has
-
-
-class RunLog(logging.Handler):
-    """The log file of the day, which is opened anew for every line: others may write it too."""
-
-    failed = False  # to say so once is enough
-
-    def __init__(self, base: Path, level: int) -> None:
-        super().__init__(level)
-        self.base = base
-        self.directory = base / SETTINGS["log_dir"].place
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON, secrets masked."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "timestamp": datetime.fromtimestamp(record.created)
-            .astimezone()
-            .isoformat(),
+        now = datetime.fromtimestamp(record.created).astimezone()
+        line: dict[str, Any] = {
+            "timestamp": now.isoformat(),
             "level": record.levelname,
-            "logger": masked(record.name),
-            "event": masked(record.getMessage()),
+            "logger": record.name,
+            "event": record.getMessage(),
         }
+        for name, value in vars(record).items():
+            if name not in RECORD_FIELDS:
+                line.setdefault(name, value)
         if record.exc_info:
-            line["exception"] = masked(
-                logging.Formatter().formatException(record.exc_info)
-            )
-        extra = {
-            name: value for name, value in vars(record).items() if name not in ORDINARY
-        }
-        # Left of extra for the order, right of it so that extra replaces nothing.
-        return json.dumps(line | masked(extra) | line, ensure_ascii=False)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(masks.hide_in(line))
+
+
+def log_name(day: str, number: int) -> str:
+    return f"run-{day}.{number}.log" if number else f"run-{day}.log"
+
+
+def run_logs(directory: Path) -> list[tuple[str, int, Path]]:
+    """The log files in *directory*, the oldest first: day, number and path."""
+    found = []
+    with suppress(OSError):  # there is no such directory yet
+        for path in directory.iterdir():
+            match = LOG_NAME.fullmatch(path.name)
+            if match:
+                found.append((match[1], int(match[2] or 0), path))
+    return sorted(found)
+
+
+class RunLog(logging.handlers.BaseRotatingHandler):
+    """The log file of the day, or the next of its series once it is full.
+
+    No file is ever renamed, so that several processes can write without a lock.
+    """
+
+    def __init__(self, manager: ConfigManager, level: int) -> None:
+        self.manager = manager
+        path = self.current()
+        super().__init__(path, "a", "utf-8", delay=True)
+        self.setLevel(level)
+        self.setFormatter(JsonFormatter())
+        self.problem = ""  # why it cannot be written
+
+    def current(self) -> Path:
+        """The file to write to now: the last of today's, or the next if it is full."""
+        today = time.strftime("%Y-%m-%d")
+        directory = self.manager.log_dir
+        number = max(
+            (n for day, n, _ in run_logs(directory) if day == today), default=0
+        )
+        path = directory / log_name(today, number)
+        with suppress(OSError):  # there is none yet
+            if path.stat().st_size >= LOG_BYTES:
+                return directory / log_name(today, number + 1)
+        return path
+
+    def shouldRollover(self, _: logging.LogRecord) -> bool:  # noqa: N802
+        return Path(self.baseFilename) != self.current()
+
+    def doRollover(self) -> None:  # noqa: N802
+        self.close()
+        self.baseFilename = str(self.current())
+
+    def _open(self) -> Any:
+        directory = Path(self.baseFilename).parent
+        make_directory(directory)
+        require_own(directory)
+        stream = open(  # noqa: SIM115  # close() closes it
+            self.baseFilename, "a", encoding="utf-8", opener=open_private
+        )
+        if directory.is_relative_to(self.manager.base_dir):  # elsewhere, others log too
+            for _, _, path in run_logs(directory)[:-LOG_FILES]:
+                with suppress(OSError):  # another process does the same
+                    path.unlink()
+        return stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        path = self.directory / time.strftime("run-%Y-%m-%d.log")
-        try:
-            line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
-            if not exists(path):
-                make_directory(self.directory)
-                ours = {*self.directory.glob("run-????-??-??.log*")} - {
-                    path
-                }  # made meanwhile
-                with suppress(OSError):  # another process just does the same
-                    for oldest in sorted(ours, key=os.path.getmtime)[: 1 - LOG_FILES]:
-                        if is_inside(
-                            self.directory, self.base
-                        ):  # elsewhere nothing is deleted
-                            oldest.unlink()
-            # Unbuffered: the line is appended in one piece, and tell() is where it ends.
-            with open(path, "ab", buffering=0, opener=open_private) as file:
-                file.write(line)
-                end = file.tell()
-            if end % LOG_BYTES < len(
-                line
-            ):  # it crossed the limit: just one process wrote it
-                os.rename(path, f"{path}.{time.time_ns()}")
-            elif end > LOG_BYTES:  # another process is about to rename it: let it
-                time.sleep(0.01)
-        except Exception as error:
-            if not self.failed:
-                tell(f"warning: cannot write the log {path}: {error}")
-            self.failed = True
+        if not sys.is_finalizing():
+            super().emit(record)
+
+    def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not self.problem:
+            print_error(f"warning: cannot write the log {self.baseFilename}: {error}")
+        self.problem = str(error)
 
 
 class TerminalLog(logging.Handler):
-    """Standard error, for a person."""
+    """What is logged for a person, on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(Exception):  # what cannot be formatted, the log file speaks of
-            tell(f"{record.levelname.lower()}: {record.getMessage()}")
+        try:
+            print_error(f"{record.levelname.lower()}: {record.getMessage()}")
+        except Exception:
+            self.handleError(record)
 
 
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
-    """Send the log of this process to the log file of the day and to standard error.
+    """Write what get_logger's loggers and this program say to a file and a terminal.
 
-    The file, `run-YYYY-MM-DD.log` in `log_dir` (by default `logs` in *base_dir*), gets all from
-    DEBUG up, a JSON object a line. Standard error gets WARNING and up; with *verbosity* 1 INFO,
-    with 2 DEBUG too. Secrets that this process read, encrypted or decrypted are masked in both,
-    whichever library logs them. Called again, it replaces what it set up before.
+    The file of the day, run-YYYY-MM-DD.log in `log_dir` (by default `logs` in
+    *base_dir*), gets everything from DEBUG up, one JSON object a line. Standard error
+    gets WARNING and up; with *verbosity* 1 INFO too, with 2 DEBUG. A file that has 5 MB
+    is followed by the next of the day, and the newest five stay. The secrets of the
+    settings that this process read, of eight characters or more, are masked. Called
+    again, it replaces what it set up before. Other loggers are left alone, the root
+    logger too.
     """
-    start_logging(ConfigManager(base_dir), verbosity)
+    manager = ConfigManager(base_dir)
+    with suppress(ConfigError):  # load() reports it
+        manager.read()  # for log_dir
+    set_handlers(RunLog(manager, logging.DEBUG), verbosity)
 
 
-def start_logging(
-    manager: ConfigManager, verbosity: int, file_level: int = logging.DEBUG
-) -> None:
-    for row in SECRETS:  # of a program that was started by run
-        remember(trim(os.environ.get(row.variable, "")))
-    root = logging.getLogger()
-    root.setLevel(logging.DEBUG)
-    others = [
-        one for one in root.handlers if not isinstance(one, (RunLog, TerminalLog))
-    ]
-    file = RunLog(manager.base_dir, file_level)
-    root.handlers = [*others, file, TerminalLog(logging.WARNING - 10 * verbosity)]
-    file.directory = (
-        manager.log_path().parent
-    )  # last, as reading the configuration may log
+def set_handlers(run_log: RunLog, verbosity: int) -> None:
+    for handler in list(logger.handlers):
+        if handler.name == HANDLER_NAME:
+            logger.removeHandler(handler)
+            handler.close()
+    for handler in (run_log, TerminalLog(logging.WARNING - 10 * verbosity)):
+        handler.set_name(HANDLER_NAME)
+        logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # the root logger would print it again, unmasked
+    logger.disabled = False  # as logging.config leaves it in other people's programs
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger *name*; what it says goes where configure_logging says."""
-    return logging.getLogger(name)
+    """Return the logger `job_hunter.<name>`, which configure_logging sets up."""
+    return logger.getChild(name)
 
 
-# Output ==============================================================================
+# Output =======================================================================
 #
-# Standard output carries what was asked for: the summary, a value. All else, questions too, is
-# standard error. Every line is masked, its control characters are escapes, and it fits the
-# encoding. An error is "[Command] what is wrong"; where something can be done about it, "hint:
-# what to do" follows. What to run begins as the program was started.
+# Standard output carries what was asked for: the summary, a value. Everything else goes
+# to standard error, questions too. Each line is masked, has escapes for what would move
+# the cursor or does not fit the encoding, and is one write. An error is "[Command] what
+# is wrong"; "hint: what to do" follows it. What to run begins as the program did.
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print on standard output, or on another stream; nowhere if the program has none."""
-    print(printable(hide(text), stream or sys.stdout), file=stream, flush=True)
+def print_out(text: str) -> None:
+    write_out(printable(masks.hide(text), sys.stdout))
 
 
-def tell(text: str) -> None:
-    """Print on standard error; if that is gone, nobody is there to be told."""
+def write_out(text: str) -> None:
+    """Print what was asked for as it stands, neither masked nor escaped."""
+    if sys.stdout is None:
+        return
     try:
-        if sys.stderr:
-            say(text, sys.stderr)
-    except OSError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 2
-        )  # or Python would try once more to write it
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        problem = f"{error.encoding} cannot encode it"
+        raise ConfigError(problem, hint="set PYTHONUTF8=1") from None
+    except BrokenPipeError:  # the reader has seen what it wanted
+        sys.exit(1)
+    except OSError as error:
+        raise ConfigError(f"standard output: {error.strerror or error}") from None
+
+
+def print_error(text: str) -> None:
+    if sys.stderr is None:
+        return
+    with suppress(OSError):  # nobody is there to be told
+        sys.stderr.write(printable(masks.hide(text), sys.stderr) + "\n")
+        sys.stderr.flush()
 
 
 def printable(text: str, stream: TextIO | None) -> str:
     """*text* with what moves the cursor, or *stream* cannot encode, as an escape."""
-    shown = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    shown = [c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text]
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return "".join(shown).encode(encoding, "backslashreplace").decode(encoding)
 
 
-def command(base: Path, *words: str) -> str:
-    """What runs this program with *words*, pasted into the same shell, for a base directory."""
-    script = sys.argv[0] if realpath(sys.argv[0]) == realpath(__file__) else __file__
-    program = [sys.orig_argv[0], script]
-    if Path(sys.argv[0]).stem == "job-hunter":
-        program = ["job-hunter" if shutil.which("job-hunter") else sys.argv[0]]
-    if "UV" in os.environ:  # set by uv run, which chooses the Python
+def command_line(base_dir: Path, *words: str) -> str:
+    """What runs this program with *words*, when it is pasted into the same shell."""
+    started_as = Path(sys.argv[0])
+    itself = os.path.realpath(started_as) == os.path.realpath(__file__)
+    script = str(started_as) if itself else __file__
+    program = [*sys.orig_argv[:1], script]
+    if started_as.stem == "job-hunter":
+        program = ["job-hunter" if shutil.which("job-hunter") else str(started_as)]
+    elif "UV" in os.environ:  # uv run sets it, and chooses the Python
         program = ["uv", "run", script]
-    with suppress(ConfigError):  # there may be no default one
-        if base == base_directory():
-            return shlex.join([*program, *words])
-    return shlex.join([*program, "--base-dir", str(base), *words])
+    is_default = str(base_dir) == os.path.expanduser(DEFAULT_BASE_DIR)
+    if is_default and not os.environ.get(BASE_DIR_VARIABLE):
+        return shlex.join([*program, *words])
+    return shlex.join([*program, "--base-dir", str(base_dir), *words])
 
 
-def width(text: str) -> int:
-    """The number of columns that *text* takes on a terminal: two for some characters, or none."""
-    return sum(
-        1 + (east_asian_width(c) in "WF") - (category(c) in ("Mn", "Me")) for c in text
-    )
+def summarize(document: Document, given: set[str] | None = None) -> dict[str, Any]:
+    """The rows of the summary and the paths below it, which `show --json` prints.
 
-
-def padded(text: str, columns: int) -> str:
-    return text + " " * (columns - width(text))
-
-
-def summary(manager: ConfigManager, values: Values, given: Answers) -> dict[str, Any]:
-    """The rows of the summary, and the paths below it; *given* is what setup took now."""
+    *given* are the settings that setup asked for or was given now: what else is
+    configured was already. Without it, there was no setup.
+    """
     rows = []
-    for row, value in sorted(values.items(), key=lambda item: item[0].rank):
-        status = value.status
-        if not row.label or (
-            row.provider and status == "missing" and not is_needed(row, values)
-        ):
-            continue
-        if (
-            row.twin
-            and not row.variable
-            and value.value == values[SETTINGS[row.twin]].value
-        ):
-            continue  # IMAP, which says only what SMTP says
-        shown = "" if value.error else str(value.value)
-        if row.secret and shown:
-            shown = ASTERISKS + (shown[-4:] if len(shown) >= LAST_FOUR_FROM else "")
-        if status == "configured" and row not in given:
-            status = "[already configured]"
-        shown = hide(shown)
-        rows.append(
-            {"name": row.name, "service": row.label, "status": status, "value": shown}
-        )
-    database = values[SETTINGS["db_path"]].error or manager.get_db_path()
+    for name, state in document.states().items():
+        setting = document.table[name]
+        is_shown = state.status != "missing" or setting.shown_if_missing
+        if setting.label and is_shown:
+            status = state.status
+            if status == "configured" and given is not None and name not in given:
+                status = "[already configured]"
+            row = {"name": name, "service": setting.label, "status": status}
+            rows.append({**row, "value": shown_value(setting, state)})
     paths = {
-        "configuration": manager.config_path,
-        "database": database,
-        "log": manager.log_path(),
+        "configuration": document.path,
+        "machine_key": document.vault.path,
+        "database": path_in_effect(document, "db_path"),
+        "log_dir": path_in_effect(document, "log_dir"),
     }
-    return {
-        "rows": rows,
-        "paths": {name: hide(f"{path}") for name, path in paths.items()},
-    }
+    shown = {name: masks.hide(str(path)) for name, path in paths.items()}
+    return {"rows": rows, "paths": shown}
 
 
-def print_summary(found: Mapping[str, Any]) -> None:
-    """Print the rows in columns, where a value that is too long goes on under itself."""
-    rows = [
-        ["Service", "Status", "Value"],
-        *([*row.values()][1:] for row in found["rows"]),
-    ]
-    rows = [[printable(c.replace("\n", ", "), sys.stdout) for c in row] for row in rows]
-    first, second, third = (
-        max(map(width, column)) for column in zip(*rows, strict=True)
-    )
-    screen = shutil.get_terminal_size(
-        (sys.maxsize, 0)
-    ).columns  # that much without a terminal
-    third = max(10, min(third, screen - first - second - 4))
-    rows.insert(1, ["-" * first, "-" * second, "-" * third])
-    for row in rows:
-        limit = third if width(row[2]) <= max(third, len(row[2])) else third // 2
-        for piece in wrap(row[2], limit) or [""]:
-            say(f"{padded(row[0], first)}  {padded(row[1], second)}  {piece}".rstrip())
-            row[:2] = "", ""
-    say("")
-    for name, path in found["paths"].items():
-        say(f"{name.capitalize()}: ".ljust(15) + path)
+def path_in_effect(document: Document, name: str) -> str:
+    try:
+        return str(document.path_of(name))
+    except ConfigError as error:
+        return str(error)
 
 
-# Where answers come from: a person, a pipe, a variable or a file =====================
-
-LONGEST_INPUT = 65_536  # bytes: more than any value has
-
-
-class Suspended(BaseException):
-    """Ctrl-Z, while a question is asked."""
-
-
-def suspend(*_: object) -> None:
-    raise Suspended
+def shown_value(setting: Setting, state: State) -> str:
+    """A value in the summary: of a secret, at most its last four characters."""
+    if state.problem or state.value == "":
+        return ""
+    text = as_text(state.value)
+    if not setting.secret:
+        return masks.hide(text)
+    return ASTERISKS + (text[-4:] if len(text) >= LAST_FOUR_FROM else "")
 
 
-def ask(row: Setting, keep: Any = "") -> Any:
-    """One answer of a person, checked. Enter gives *keep*, unless that is empty."""
-    read = getpass if row.secret else read_visible
-    prompt = row.question or f"{row.label or row.name}{' (hidden)' * row.secret}:"
-    if keep:
-        prompt += f" [{ASTERISKS if row.secret else keep}]".replace("\n", ", ")
-    if row.note:
-        tell(row.note)
-    while True:
+def print_summary(summary: Mapping[str, Any]) -> None:
+    lines = [("Service", "Status", "Value")]
+    for row in summary["rows"]:
+        value = row["value"].replace("\n", ", ")
+        lines.append((row["service"], row["status"], value))
+    service_width = max(len(service) for service, _, _ in lines)
+    status_width = max(len(status) for _, status, _ in lines)
+    value_width = max(len(value) for _, _, value in lines)
+    rule = ("-" * service_width, "-" * status_width, "-" * min(value_width, 40))
+    lines.insert(1, rule)
+    for service, status, value in lines:
+        line = f"{service:<{service_width}}  {status:<{status_width}}  {value}"
+        print_out(line.rstrip())
+    print_out("")
+    paths = summary["paths"]
+    print_out(f"Configuration: {paths['configuration']}")
+    print_out(f"Machine key:   {paths['machine_key']}")
+    print_out(f"Database:      {paths['database']}")
+    print_out(f"Logs:          {paths['log_dir']}")
+
+
+# Where answers come from: a person, a pipe, a variable or a file ==============
+
+CTRL_Z = "\x1a"  # typed like other characters, where it stops no program
+LONGEST_INPUT = 4 * LONGEST_VALUE + 64  # bytes of a value, and what surrounds it
+
+
+class Keyboard:
+    """The terminal at which questions are asked.
+
+    Nothing that is typed between two questions shows, and none of it is lost: getpass
+    would throw it away.
+    """
+
+    def __enter__(self) -> Keyboard:
+        self.visible = terminal_settings()
+        self.set_echo(False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.set_echo(True)
+
+    def set_echo(self, on: bool) -> None:
+        """Show what is typed from now on, or hide it and let Ctrl-Z stop nothing."""
+        if self.visible is None or sys.platform == "win32":
+            return
+        import termios
+
+        settings = copy(self.visible)
+        if not on:
+            settings[3] &= ~termios.ECHO
+            settings[6] = list(settings[6])
+            disabled = os.fpathconf(sys.stdin.fileno(), "PC_VDISABLE")
+            settings[6][termios.VSUSP] = bytes([disabled])
+        with suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, settings)
+
+    def read(self, prompt: str, hidden: bool) -> str:
+        """One answer; EOFError if there is none any more."""
+        if hidden and sys.platform == "win32":
+            return getpass(prompt)
+        if hidden and self.visible:
+            return self.read_hidden(prompt)
+        if hidden:  # standard input only looks like a terminal
+            print_error("warning: what you type will be visible")
+        self.set_echo(True)
         try:
-            with handling(suspend, "SIGTSTP"):
-                text = trim(read(f"{prompt} "))
-            return keep if keep and not text else row.parse(text)
-        except ValueError as error:
-            tell(f"  Not accepted: {error}.")
-        except Suspended:
-            tell("")
-            os.kill(
-                os.getpid(), signal.SIGSTOP
-            )  # the terminal is in order; after fg, ask again
-        except (EOFError, OSError):
-            tell("")
-            raise ConfigError(
-                "the input ended before the question was answered"
-            ) from None
+            return read_visible(prompt)
+        finally:
+            self.set_echo(False)
+
+    def read_hidden(self, prompt: str) -> str:
+        """One line, byte by byte, so that what was typed behind it stays for later."""
+        sys.stderr.write(printable(prompt, sys.stderr))
+        sys.stderr.flush()
+        line = b""
+        while not line.endswith((b"\n", b"\r")):  # readline leaves \r in the terminal
+            byte = os.read(sys.stdin.fileno(), 1)
+            if not byte:
+                raise EOFError
+            line += byte
+        print_error("")
+        return line.decode(sys.stdin.encoding).replace(CTRL_Z, "")
+
+
+def terminal_settings() -> list[Any] | None:
+    """How the terminal on standard input is set; None where that cannot be told."""
+    if sys.platform == "win32":
+        return None
+    import termios
+
+    try:
+        return termios.tcgetattr(sys.stdin.fileno())
+    except (AttributeError, OSError, ValueError, termios.error):
+        return None
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def read_visible(prompt: str) -> str:
-    """What is typed, or pasted in several lines, at a visible prompt; with arrow keys if it can."""
+    """What is typed at a visible prompt, or pasted, even in several lines."""
     with suppress(ImportError):  # Windows has none
         import readline
 
         readline.parse_and_bind("set enable-bracketed-paste on")
-    # Standard output is for the summary alone, unless it is the terminal: then it can be edited.
+    # Python uses readline only with a prompt on standard output, which is for questions
+    # if it is the terminal.
     shown = sys.stdout if sys.stdout and sys.stdout.isatty() else sys.stderr
     with redirect_stdout(shown):
-        text = input(printable(prompt, shown))
-    if sys.platform != "win32":
-        # The lines behind the first, of a terminal that does not bracket what is pasted.
-        while select([sys.stdin], [], [], 0.05)[0]:
-            more = os.read(sys.stdin.fileno(), 4096)
-            if not more:
-                break
-            text += "\n" + more.decode(sys.stdin.encoding, "replace")
-    return text
+        return input(printable(prompt, shown))
 
 
-@contextmanager
-def handling(handler: Callable[..., None], *names: str) -> Iterator[None]:
-    """Handle the signals of these names: those that there are, and that nobody else handles."""
-    ours = [
-        n
-        for n in signal.Signals
-        if n.name in names and signal.getsignal(n) is signal.SIG_DFL
-    ]
-    ours = ours if threading.current_thread() is threading.main_thread() else []
-    for number in ours:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def read_limited(stream: Any) -> str:
-    """What a file or a pipe holds; ValueError if it is no UTF-8 text or more than any value."""
+def read_stream(stream: Any) -> str:
+    """What a file or a pipe holds; ValueError if it is no text or too long."""
     content = stream.read(LONGEST_INPUT + 1)
     if len(content) > LONGEST_INPUT:
-        raise ValueError(f"expected at most {LONGEST_INPUT:,} bytes")
-    return trim(str(content, "utf-8-sig"))
+        raise ValueError(f"expected at most {LONGEST_VALUE:,} characters")
+    if isinstance(content, str):
+        return content
+    try:
+        return str(content, "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("expected UTF-8 text") from None
 
 
-def from_variable(row: Setting) -> Any:
-    """The value in the variable of *row*, or in the file that NAME_FILE names; "" if unset."""
-    name = f"{row.variable}_FILE"
-    file = os.environ.get(name)
-    text = trim(os.environ.get(row.variable, ""))
-    if text and file:
-        raise ValueError(f"{name} is set too; unset one of them")
-    if file:
+def read_standard_input() -> str:
+    """All of standard input, whatever stream it is; ValueError if there is none."""
+    if sys.stdin is None:
+        raise ValueError("nothing was given: standard input is closed")
+    with explained("standard input"):
+        return read_stream(getattr(sys.stdin, "buffer", sys.stdin))
+
+
+class FromVariable:
+    """The text in the variable of a setting, or in the file that NAME_FILE names.
+
+    `text` is "" if none is set, and `problem` says why it cannot be used.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        files = [f"{name}_FILE" for name in setting.variables]
+        name = first_set([*setting.variables, *files]) or setting.variables[0]
+        self.variable = name.removesuffix("_FILE")
+        self.text = ""
+        self.problem = ""
+        try:
+            self.text = self.read()
+        except (ConfigError, ValueError) as error:
+            self.problem = str(error)
+
+    def read(self) -> str:
+        text = clean(os.environ.get(self.variable, ""))
+        file = clean(os.environ.get(f"{self.variable}_FILE", ""))
+        if not file:
+            return text
+        if text:
+            raise ValueError(f"{self.variable}_FILE is set too; unset one of them")
         with (
-            os_errors(name),
-            open(file, "rb") as opened,
-        ):  # its name may be the secret itself
-            text = read_limited(opened)
-    return row.parse(text) if text or file else ""
+            explained("the file cannot be read"),  # its name may be the secret
+            open(os.path.expanduser(file), "rb") as opened,
+        ):
+            return read_stream(opened)
 
 
-def tell_what_models_need(given: Answers) -> None:
-    """What chosen models need besides a key that is kept here: once a provider."""
-    for name in dict.fromkeys(
-        provider_of(value) for row, value in given.items() if row.is_model
-    ):
-        if PROVIDERS.get(name) is OLLAMA:
-            tell("Ensure Ollama is running at localhost:11434")
-        elif name not in PROVIDERS:
-            tell(f"note: the key of {name} must be in the environment of the agents")
+def note_models(document: Document, changed: Iterable[str]) -> None:
+    """Say what just chosen models need besides a key that setup asks for."""
+    rows = [document.table[name] for name in changed]
+    models = [document.get(row.name) for row in rows if row.must_be_chosen]
+    for provider in dict.fromkeys(provider_of(model) for model in models):
+        stored_url = document.state(
+            document.find(f"providers.{provider}.api_base")
+        ).value
+        key = document.find(f"providers.{provider}.api_key")
+        if provider == "ollama":
+            where = base_url_in_use(provider, stored_url).removeprefix("http://")
+            print_error(f"Ensure Ollama is running at {where}")
+        elif provider not in PROVIDERS and document.state(key).status == "missing":
+            give = document.command("set", key.name)
+            print_error(f"note: if {provider} needs an API key, give it with: {give}")
 
 
-LLM_MENU = """LLM setup:
+MENU = f"""\
+LLM setup:
   1. fully_free (all Ollama)
+       needs Ollama on this machine, and: ollama pull {DEFAULT_MODEL.partition("/")[2]}
   2. best_quality (Claude Sonnet for Writer+Research, Haiku for rest)
-  3. custom"""
+       needs an Anthropic API key
+  3. custom
+       you name the model of each agent"""
+
+MENU_HELP = """\
+Each of the seven agents thinks with a language model. Ollama runs models on
+your own machine, free of charge (https://ollama.com/download); Claude writes
+better, and Anthropic charges for it. With custom, you name any model of any
+provider that LiteLLM knows; setup --model MODEL sets one for all agents."""
 
 
-def check_choice(text: str) -> str:
-    choice = {"1": "fully_free", "2": "best_quality", "3": "custom"}.get(text, text)
-    return check_form(
-        "fully_free|best_quality|custom", "a number from 1 to 3, or a name", choice
-    )
+def check_menu(value: object) -> str:
+    """A choice of the menu: its number, its name, or how the name begins."""
+    text = check_text(value).lower()
+    for number, name in enumerate([*PRESETS, "custom"], start=1):
+        if text == str(number) or name.startswith(text):
+            return name
+    raise ValueError(f"expected 1, 2 or 3, or one of {', '.join(PRESETS)}, custom")
 
 
-LLM_CHOICE = Setting(
-    ("preset",), "", check_choice, question="Choice:", note=LLM_MENU, rank=2
+MENU_SETTING = Setting(
+    "", check_menu, path=("preset",), question="Choice:", note=MENU, help=MENU_HELP
 )
 
 
-@dataclass
+def prompt_for(setting: Setting, keep: Any) -> str:
+    prompt = setting.question or f"{setting.label or setting.name}:"
+    if setting.secret and "(hidden" not in prompt:
+        prompt = prompt.removesuffix(":") + " (hidden):"
+    if keep == "":
+        return f"{prompt} "
+    shown = ASTERISKS if setting.secret else as_text(keep).replace("\n", ", ")
+    return f"{prompt} [{shown}] "
+
+
+def ask(
+    keyboard: Keyboard, setting: Setting, keep: Any = "", optional: bool = False
+) -> Any:
+    """One answer of a person, checked. Enter gives *keep*, or "" if it is optional."""
+    if setting.note:
+        print_error(setting.note)
+    while True:
+        try:
+            text = keyboard.read(prompt_for(setting, keep), hidden=setting.secret)
+            text = clean(text)
+            if text == "?":
+                print_error(setting.help or f"There is no help for {setting.name}.")
+                continue
+            if text == "" and (keep != "" or optional):
+                return keep
+            return setting.parse(text)
+        except EOFError:
+            raise ConfigError("input ended") from None
+        except UnicodeDecodeError:
+            print_error("  Not accepted: expected UTF-8 text.")
+        except ValueError as error:
+            print_error(f"  Not accepted: {error}.")
+
+
+def named_models(args: argparse.Namespace) -> dict[str, str]:
+    """The models of --preset, over them those of --model: for all, then for single."""
+    models = dict(PRESETS.get(args.preset, {}))
+    for agent, model in sorted(args.model, key=lambda pair: pair[0] != ""):
+        models.update(dict.fromkeys([agent] if agent else AGENT_NAMES, model))
+    return models
+
+
 class Setup:
     """Takes what is missing or invalid from a person, or from the environment."""
 
-    manager: ConfigManager
-    args: argparse.Namespace
-    given: dict[Setting, Any] = field(default_factory=dict)  # this time
-    greeted: bool = False
+    def __init__(self, manager: ConfigManager, args: argparse.Namespace) -> None:
+        self.manager = manager
+        self.args = args
+        self.given: set[str] = set()  # the settings asked for or given this time
+        self.done: set[str] = set()  # those that setup does not ask for any more
+        self.is_custom = False  # whether each model is asked for, without the menu
+        self.named = named_models(args)
 
-    def models(self, preset: str) -> dict[Setting, str]:
-        """The models of a preset, if it is one, and over them those of --model."""
-        models = PRESETS.get(preset, {}) | dict(self.args.model)
-        return {agent_setting(agent): model for agent, model in models.items()}
+    def run(self) -> Document:
+        """Set up, and return the configuration as it then is."""
+        if self.args.non_interactive:
+            return self.from_environment()
+        self.from_terminal()
+        return self.manager.read()
 
-    def put(self, document: Document, answers: Answers) -> None:
-        for row in document.unreadable():  # makes room for new ones; a copy keeps these
-            document.holder(row)[row.path[-1]] = ""
-            document.keep_old = True
-        for row, answer in answers.items():
-            document.put_for_account(row, answer)
-        self.given.update(answers)
+    # Both ways --------------------------------------------------------------
 
-    def store(self, answers: Answers) -> None:
-        with self.manager.edit() as document:
-            self.put(document, answers)
+    def clear_unreadable(self, document: Document) -> None:
+        """Make room for secrets that no key opens; a copy of the file keeps them."""
+        unreadable = document.unreadable()
+        if not unreadable:
+            return
+        document.vault.refuse_missing_external_key()
+        logger.warning("%s", document.error_for(unreadable[0]))
+        for setting in unreadable:
+            document.clear(setting)
+
+    def set_models(self, document: Document, models: Mapping[str, str]) -> None:
+        for agent, model in models.items():
+            setting = document.table[f"agents.{agent}.model"]
+            document.put(setting, model)
+            self.given.add(setting.name)
+            self.done.add(setting.name)
+
+    def complete_logins(self, document: Document) -> None:
+        """Give the other mail server a login that only one of them has."""
+        for setting in list(document.table.values()):
+            other = document.table.get(setting.same_for)
+            if other and document.state(other).status == "missing":
+                state = document.state(setting)
+                if state.status == "configured" and fits(other, state.value):
+                    document.put(other, state.value)
+                    self.given.add(other.name)
+
+    # At a terminal ----------------------------------------------------------
 
     def from_terminal(self) -> None:
-        if not self.manager.read().unreadable():
-            self.store({})  # encrypts at once what stands in plain text
-        for row in sorted([*ASKED, LLM_CHOICE], key=lambda row: row.rank):
-            if row is LLM_CHOICE:
-                self.ask_for_models()
-            else:
-                self.ask_for(row)
-
-    def ask_for_models(self) -> None:
-        values = self.manager.read().values()
-        chosen = {
-            row.path[1]: values[row].value for row in MODELS if is_answered(row, values)
-        }
-        named = {*chosen, *dict(self.args.model)}
-        self.store(self.models(self.args.preset))
-        if not self.args.preset and (self.args.reconfigure or len(named) < len(MODELS)):
-            present = (
-                name for name, models in PRESETS.items() if chosen in ({}, models)
-            )
-            choice = self.question(LLM_CHOICE, next(present, "custom"))
-            self.store(self.models(choice))
-            if choice == "custom":
-                for row in MODELS:
-                    self.ask_for(row)
-        tell_what_models_need(self.given)
-
-    def ask_for(self, row: Setting) -> None:
-        """Ask for a value, if it is wanted after the answers before it."""
-        values = self.manager.read().values()
-        answered, unused = (
-            is_answered(row, values),
-            row.provider and not is_needed(row, values),
-        )
-        if unused or (answered and not self.args.reconfigure):
-            return
-        keep = values[row].value
-        answer = self.question(row, keep)
-        answers = {} if answered and answer == keep else {row: answer}
-        if row.name == "smtp.username" and keep not in ("", answer):
-            answers[SETTINGS["smtp.password"]] = ""  # which is another account's
-        self.store(
-            answers
-        )  # but not what was kept: others may have changed it meanwhile
-        self.given[row] = answer
-
-    def question(self, row: Setting, keep: Any) -> Any:
-        """Ask; before the first question, say what is needed and what becomes of the answers."""
-        if not (sys.stdin and sys.stdin.isatty()):
-            hint = f"use setup --non-interactive with {VARIABLES}; or pipe one value into set"
-            raise ConfigError("there is no terminal to ask questions at", hint=hint)
-        if not self.greeted:
-            self.greeted = True
-            tell(
-                "You need a Gmail account with 2-Step Verification, and an app password for it."
-            )
-            tell(
-                f"Each answer is kept in {self.manager.base_dir} at once: Ctrl-C is safe."
-            )
-        return ask(row, keep)
-
-    def from_environment(self) -> None:
-        """Store what the variables hold in one step, or say all that is wrong and store nothing."""
+        document = self.manager.read()
+        self.set_models(document, self.named)  # in memory, to see what is missing then
+        if not is_terminal():
+            self.refuse_to_ask(document)
         with self.manager.edit() as document:
-            unset = [row for row in MODELS if document.value(row).status == "default"]
-            self.put(
-                document,
-                dict.fromkeys(unset, DEFAULT_MODEL) | self.models(self.args.preset),
-            )
-            values = document.values()
-            refuse(values[row] for row in MODELS)  # they decide which keys are needed
-            problems = list(filter(None, [self.take(row, values) for row in ASKED]))
-            if problems:
-                hint = f"set them, or NAME_FILE variables; or run {self.manager.command('setup')}"
-                raise ConfigError(*problems, hint=hint)
-            self.put(document, self.given)
-        tell_what_models_need(self.given)
+            self.clear_unreadable(document)
+            self.set_models(document, self.named)
+            self.complete_logins(document)
+            document.vault.fernet()  # now: later questions follow without a pause
+        note_models(document, sorted(self.given))
+        if not self.next_question(document):
+            print_error("Everything is configured.")
+            print_error(f"To change one value: {document.command('set')} NAME")
+            again = document.command("setup", "--reconfigure")
+            print_error(f"To be asked everything again: {again}\n")
+        elif is_terminal():
+            self.ask_questions()
 
-    def take(self, row: Setting, values: Values) -> str:
-        """Take a value from its variable, if it is wanted; return what is wrong with it, or ""."""
-        needed, answered = is_needed(row, values), is_answered(row, values)
-        wanted = self.args.reconfigure or not answered
-        try:
-            given = from_variable(row)
-            if needed and not given and not answered:
-                raise ValueError(values[row].error or "not set")
-        except (ConfigError, ValueError) as error:
-            if wanted and (needed or not row.provider):
-                return f"{row.variable}: {error}"
-            logger.warning("%s is not used: %s", row.variable, error)
-            return ""
-        if given and wanted:
-            self.given[row] = given
-        elif given not in ("", values[row].value):
-            logger.warning(
-                "%s is not used: another is stored; see --reconfigure", row.variable
+    def refuse_to_ask(self, document: Document) -> None:
+        """Raise if something must be asked for, where nobody can answer."""
+        rows = [row for row in document.table.values() if row.question]
+        must = [row for row in rows if row.required or row.must_be_chosen]
+        if self.args.reconfigure or not all(map(document.is_answered, must)):
+            variables = [row.variables[0] for row in rows if row.variables]
+            raise ConfigError(
+                "there is no terminal to ask questions at",
+                hint=f"use setup --non-interactive with {', '.join(variables)}",
             )
+
+    def ask_questions(self) -> None:
+        print_error(
+            f"Answers are saved in {self.manager.base_dir} as you go.\n"
+            "Stop with Ctrl-C, and run setup again to go on. Answer ? for help."
+        )
+        try:
+            with Keyboard() as keyboard:
+                document = self.manager.read()
+                while setting := self.next_question(document):
+                    if setting.must_be_chosen and not self.is_custom:
+                        self.ask_menu(keyboard, document)
+                    else:
+                        self.ask_for(keyboard, document, setting)
+                    document = self.manager.read()
+        except (ConfigError, KeyboardInterrupt, SystemExit):
+            go_on = command_line(self.manager.base_dir, "setup")
+            print_error("\nSetup is not finished; your answers are saved.")
+            print_error(f"To go on: {go_on}")
+            raise
+
+    def next_question(self, document: Document) -> Setting | None:
+        for name, setting in document.table.items():
+            is_due = self.args.reconfigure or not document.is_answered(setting)
+            if setting.question and name not in self.done and is_due:
+                return setting
+        return None
+
+    def ask_menu(self, keyboard: Keyboard, document: Document) -> None:
+        choice = ask(keyboard, MENU_SETTING, keep=self.present_choice(document))
+        if choice == "custom":
+            self.is_custom = True
+            return
+        with self.manager.edit() as changed:
+            self.set_models(changed, PRESETS[choice] | self.named)
+        note_models(changed, [row.name for row in model_rows(changed).values()])
+
+    def present_choice(self, document: Document) -> str:
+        """What the menu suggests: the preset that is stored, if any."""
+        chosen = {}
+        for agent, row in model_rows(document).items():
+            state = document.state(row)
+            if state.status == "configured":
+                chosen[agent] = state.value
+        presets = {name: models for name, models in PRESETS.items() if models == chosen}
+        if not chosen:
+            return "fully_free"
+        return next(iter(presets), "custom")
+
+    def back_to_menu(self) -> None:
+        """Forget the models that were chosen, for somebody who has no key for them."""
+        self.is_custom = False
+        self.named = {}
+        with self.manager.edit() as document:
+            for row in model_rows(document).values():
+                document.reset(row)
+                self.done.discard(row.name)
+
+    def ask_for(self, keyboard: Keyboard, document: Document, setting: Setting) -> None:
+        """Ask for one value. Enter at a missing API key leads back to the menu."""
+        stored = document.state(setting)
+        keep = stored.value
+        question = setting.question
+        is_key = setting.path[0] == "providers"
+        if setting.must_be_chosen and stored.status != "configured":
+            keep = self.model_before(document, setting)
+        if is_key and keep == "":
+            way_out = "(hidden; Enter to choose other models)"
+            question = question.replace("(hidden)", way_out)
+        asked = replace(setting, question=question)
+        answer = ask(keyboard, asked, keep, optional=is_key or not setting.required)
+        if answer == "" and is_key:
+            self.back_to_menu()
+            return
+        self.done.add(setting.name)
+        self.given |= {setting.name, setting.same_for}
+        is_kept = answer == stored.value and document.is_answered(setting)
+        if answer != "" and not is_kept:  # what was kept, others may change meanwhile
+            self.store(setting, answer, stored.value)
+
+    def store(self, setting: Setting, answer: Any, former: Any) -> None:
+        with self.manager.edit() as document:
+            document.give(setting, answer)
+            password = document.table["smtp.password"]
+            is_other = setting.name == "smtp.username" and former not in ("", answer)
+            if is_other and document.state(password).value:
+                document.give(password, "")
+                print_error(f"Removed the stored password, which belongs to {former}.")
+        note_models(document, [setting.name])
+
+    def model_before(self, document: Document, setting: Setting) -> str:
+        """What to suggest for an agent's model: that of the agent before it."""
+        suggestion = DEFAULT_MODEL
+        for row in model_rows(document).values():
+            if row.name == setting.name:
+                break
+            suggestion = document.get(row.name)
+        return suggestion
+
+    # From the environment ---------------------------------------------------
+
+    def from_environment(self) -> Document:
+        """Store what the variables hold in one step, or name all that is wrong."""
+        document = self.manager.read()
+        self.set_models(document, self.models_for_environment(document))
+        given = {}
+        for setting in document.table.values():
+            if setting.variables and setting.used:
+                # Now: a file may be a pipe, for which no other writer should wait.
+                given[setting.name] = FromVariable(setting)
+        with self.manager.edit() as document:
+            self.clear_unreadable(document)
+            self.set_models(document, self.models_for_environment(document))
+            self.complete_logins(document)
+            values = self.values_to_take(document, given)
+            for name, value in values.items():
+                document.give(document.table[name], value)
+                self.given |= {name, document.table[name].same_for}
+        note_models(document, sorted(self.given & document.table.keys()))
+        return document
+
+    def values_to_take(
+        self, document: Document, given: Mapping[str, FromVariable]
+    ) -> dict[str, Any]:
+        """The wanted values of all variables, by setting; raises all that is wrong."""
+        values = {}
+        problems = []
+        for name, setting in document.table.items():
+            if name in given:
+                try:
+                    value = self.value_to_take(document, setting, given[name])
+                except ValueError as error:
+                    problems.append(f"{given[name].variable}: {error}")
+                else:
+                    values[name] = value
+        if problems:
+            raise ConfigError(
+                *problems,
+                hint="set each variable, or put a file's path in <VARIABLE>_FILE;"
+                f" or run {document.command('setup')}",
+            )
+        return {name: value for name, value in values.items() if value != ""}
+
+    def models_for_environment(self, document: Document) -> dict[str, str]:
+        """The named models, over the default for those that were never chosen."""
+        rows = model_rows(document).items()
+        unset = [a for a, row in rows if document.state(row).status == "default"]
+        return dict.fromkeys(unset, DEFAULT_MODEL) | self.named
+
+    def value_to_take(
+        self, document: Document, setting: Setting, given: FromVariable
+    ) -> Any:
+        """The value to take from a variable, "" for none; ValueError if it is wrong."""
+        state = document.state(setting)
+        is_answered = document.is_answered(setting)
+        is_stored = is_answered and state.status != "default"
+        ignored = "%s ignored: %s"
+        try:
+            if given.problem:
+                raise ValueError(given.problem)
+            value = setting.parse(given.text) if given.text else ""
+        except ValueError as error:
+            if self.args.reconfigure or not is_stored:
+                raise
+            logger.warning(ignored, given.variable, error)
+            return ""
+        if value == "" and setting.required and not is_answered:
+            raise ValueError(self.why_missing(document, setting))
+        if self.args.reconfigure or not is_stored:
+            return value
+        if value not in ("", state.value):
+            why = "a different value is stored (--reconfigure overrides it)"
+            logger.warning(ignored, given.variable, why)
         return ""
 
+    def why_missing(self, document: Document, setting: Setting) -> str:
+        for one in (setting, document.table.get(setting.same_for, setting)):
+            problem = document.state(one).problem
+            if problem:
+                return f"not set, and {problem}"
+        return "not set"
 
-# check: whether the credentials work =================================================
 
-LONGEST_ANSWER = 8_000_000  # bytes: a page of models, or all that a mail server says
+def model_rows(document: Document) -> dict[str, Setting]:
+    """The settings of the seven agents' models, by agent."""
+    return {agent: document.table[f"agents.{agent}.model"] for agent in AGENT_NAMES}
+
+
+# check: whether the credentials work ==========================================
+
+LONGEST_ANSWER = 4_000_000  # bytes: more than any list of models
 MOST_PAGES = 20
-BASE_URL = (
-    r"https?://([^\s/@:]+|\[[^\s/@]+\])(:\d+)?(/[^\s@]*)?"  # without user and password
+LONGEST_QUOTE = 240  # characters of what a server said
+TRUST_IT = (
+    "if you trust it, append its certificate to a copy of your system's certificate"
+    " bundle, and name that file in SSL_CERT_FILE"
 )
-THIS_MACHINE = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(:|/|$)"
-#: What a provider says of a request that it refuses, wherever in its JSON.
-REASON = r'"(?:message|error|detail)"\s*:\s*"((?:[^"\\]|\\.)+)"'
+CHECK_PROXY = "check the proxy variables, such as HTTPS_PROXY"
+TRY_LATER = "wait a few minutes, then run check again"
 
-UNEXPECTED_ANSWER = (
-    "gave an unexpected answer ({quote}); try again later, or check {fix}"
-)
-REFUSED = "refused the name {login.username} or its app password ({quote})"
-CORRECT = (
-    "correct them with {program} set {name}.username or {program} set {name}.password"
-)
-#: What goes wrong, and what to do: the first row whose pattern is found in "TITLE ADDRESS ERROR"
-#: and, on a line of its own, what was said. ERROR are the classes of the exception and the one
-#: behind it. {quote} is the beginning of what was said; the other {words} are attributes of the
-#: service. What check itself finds out is a ConfigError, which says what to do.
-ADVICE = {
-    # Answers of providers; Ollama has no key
-    "^(?!Ollama).*://.*\nHTTP (401|400.*(?i:api key))": "refused the key ({quote}); make a new one"
-    " at https://{provider.page}, then run {program} set {name}_api_key",
-    "^(?!Ollama).*://.*\nHTTP 40[23]": "forbids it ({quote}); check https://{provider.page}",
-    "\nHTTP 3": "{quote}, where no key was sent; check {fix}",
-    "\nHTTP 407": "is behind a proxy that wants a login ({quote}); check the proxy variables",
-    "\nHTTP (429|5)": "gets too many requests, or is out of order ({quote}); try again later",
-    "\nHTTP": "has no list of models there ({quote}); check {fix}",
-    # The network
-    "TimeoutError.*\n": "did not answer in time; check {fix}, or give it longer with --timeout",
-    "gaierror.*\n|UnicodeError(?s:.*)idna": "cannot be found; check the network, and {fix}",
-    "^Ollama .*ConnectionRefused": "is not running; start it (ollama serve), or check {fix}",
-    "ConnectionRefused.*\n": "cannot be reached: the connection is refused; check {fix}",
-    r"Connection\w*Error|BrokenPipeError|ServerDisconnected|SSLEOFError|socket error: EOF": "hung"
-    " up in the middle; try again later, or check {fix}",
-    r"CertVerif.*\n.*mismatch": "has a certificate that is for another host; check {fix}",
-    r"CertVerif.*\n.*(self.signed|unable to)": "has a certificate that is from an unknown"
-    " authority; if you trust it, name its file in SSL_CERT_FILE",
-    r"CertVerif.*\n.*has expired": "has a certificate that has expired; tell whoever runs it, or"
-    " check the clock of this machine",
-    "SSLCertVerificationError": "has no valid certificate ({quote}); tell whoever runs the server",
-    "SSLError.*\n": "does not speak TLS ({quote}); check {fix}",
-    # Logins to mail servers: imaplib.IMAP4.error, unless it is in imaplib's own words
-    r"IMAP4\.(abort|error.*\n(\* |no CAPA|server not|command|\w+ command err))": UNEXPECTED_ANSWER,
-    "not enabled for IMAP": "refused the login ({quote}); switch IMAP on in the account's settings",
-    r"\[OVERQUOTA\]": "refused the login ({quote}); make room in the mailbox",
-    # It is not the password: other codes of RFC 5530, other replies than 534 and 535
-    r"IMAP4\.error.*\n\[(?!AUTHENTICATIONFAILED|\w*ALERT)|SMTPAuthenticationError.*\n"
-    r"(?!53[45](?!.*disabled))": "refused the login ({quote}); try again later, or ask its owner",
-    r"(?i)^\w+ (\S+\.)?(gmail|google(mail)?)\.com:.*(SMTPAuth|IMAP4\.error)": f"{REFUSED}; switch"
-    f" 2-Step Verification on, make one at {APP_PASSWORD_PAGE}, then run"
-    " {program} set {name}.password",
-    r"SMTPAuthenticationError|IMAP4\.error": f"{REFUSED}; {CORRECT}",
-    "^[^/]*UnicodeEncodeError.*\nascii": f"takes only ASCII in name and password; {CORRECT}",
-    # What is left
-    "SMTPResponseException|HTTPException|OverflowError": UNEXPECTED_ANSWER,
-    "SMTPException": "offers no safe login ({quote}), so none was sent; check {fix}",
-    "OSError": "cannot be reached ({quote}); check the network, and {fix}",
-    "://.*Error'": "gave no list of models; try again, or check {fix}",
-    "": "could not be tried ({quote}); the log has the whole error",
+
+class Result(Exception):
+    """What came of testing a service, and what to do about it, a line each."""
+
+    def __init__(self, outcome: str, what: str, *todo: str) -> None:
+        super().__init__(what)
+        self.outcome = outcome  # ok, failed, skipped or change
+        self.what = what
+        self.todo = todo
+
+
+def failure(what: str, *todo: str) -> Result:
+    return Result("failed", what, *todo)
+
+
+class NotOffered(Result):
+    """Models that a provider does not offer, and their successors where it has some."""
+
+    def __init__(self, what: str, todo: list[str], successors: dict[str, str]) -> None:
+        super().__init__("failed", what, *todo)
+        self.successors = successors
+
+    def fix(self) -> None:
+        """Count as to be changed, unless a model has no successor."""
+        if not self.todo:
+            self.outcome = "change"
+
+
+class HttpRefusal(Exception):
+    """An answer of a provider that is not the list of models."""
+
+    def __init__(self, code: int, said: str, location: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.said = said
+        self.location = location
+
+
+def shorten(said: object) -> str:
+    """What a server said as one line, cut before anything else looks at it."""
+    if isinstance(said, bytes):
+        said = said[:4000].decode("utf-8", "replace")
+    text = str(said)[:4000]
+    # Every line of an SMTP reply may begin with a code such as 5.7.8.
+    text = re.sub(r"(?m)^\d\.\d{1,3}\.\d{1,3} ?", "", text)
+    text = re.sub(r"<http[^<>]*>|https?:[^]\s]{100,}", "", text)  # long links
+    return " ".join(text.split())
+
+
+def cite(said: str) -> str:
+    if not said:
+        return "no reason given"
+    if len(said) > LONGEST_QUOTE:
+        said = said[:LONGEST_QUOTE] + "..."
+    return f'"{said}"'
+
+
+class Service:
+    """Something that check tries: one line of its output, and what to do below it."""
+
+    title = ""
+    place = ""  # its host and port, or its base URL
+    place_settings = ""  # what to change if that is wrong
+
+    def __init__(self, document: Document, tls: Any, timeout: float) -> None:
+        self.document = document
+        self.tls = tls  # an ssl.SSLContext
+        self.timeout = timeout  # seconds
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.place}".strip()
+
+    def attempt(self) -> str:
+        """Return what was proved; raise what went wrong."""
+        raise NotImplementedError
+
+    def explain(self, error: Exception) -> Result:
+        """What went wrong on the network, which is alike for all services."""
+        import socket
+        import ssl
+
+        check_place = f"check the network, and {self.place_settings}"
+        match error:
+            case Result():
+                return error
+            case TimeoutError():
+                longer = "or give it more time with --timeout"
+                return failure("did not answer in time", f"{check_place}, {longer}")
+            case socket.gaierror():
+                return failure("cannot find the host", check_place)
+            case ConnectionRefusedError():
+                return failure("refuses the connection", check_place)
+            case ssl.SSLEOFError() | ConnectionError() | EOFError():
+                what = "closed the connection unexpectedly"
+                return failure(what, f"{TRY_LATER}, or check {self.place_settings}")
+            case ssl.SSLError():
+                return self.explain_tls(error)
+            case OSError():
+                what = f"cannot be reached: {error.strerror or error}"
+                return failure(what, check_place)
+        return self.bug(error)
+
+    def bug(self, error: Exception) -> Result:
+        logger.error("unexpected failure while testing %s", self, exc_info=error)
+        return failure(
+            f"could not be tested: a bug in job_hunter ({type(error).__name__})",
+            "the log has the whole error",
+        )
+
+    def explain_tls(self, error: Any) -> Result:
+        """What is wrong with TLS there; the codes are OpenSSL's X509_V_ERR_..."""
+        match getattr(error, "verify_code", None):
+            case None:
+                return failure("does not speak TLS", f"check {self.place_settings}")
+            case 9:
+                what = "has a certificate that is not yet valid"
+                return failure(what, "check the date and time of this machine")
+            case 10:
+                what = "has a certificate that has expired"
+                return failure(what, "tell whoever runs it, or check the clock here")
+            case 62 | 64:
+                what = "has a certificate for another host"
+                return failure(what, f"check {self.place_settings}")
+            case 18 | 19 | 20 | 21:
+                what = "has a certificate from an unknown authority"
+                return failure(what, TRUST_IT)
+        what = f"has an invalid certificate: {error.verify_message}"
+        return failure(what, "tell whoever runs the server")
+
+
+#: Words, in lower case, in what mail servers say to a login that they refuse, and the
+#: kind of advice that fits. The first that is found counts: special ones stand first.
+REPLY_KINDS = {
+    "web browser": "browser",
+    "web login": "browser",
+    "webalert": "browser",
+    "not enabled for imap": "access",
+    "disabled": "access",
+    "too many": "later",
+    "limit": "later",
+    "quota": "later",
+    "temporar": "later",
+    "[unavailable]": "later",
+    "try again": "later",
+    "password": "password",
+    "credentials": "password",
+    "authenticationfailed": "password",
+    "authentication failed": "password",
+    "login failed": "password",
 }
 
 
-@dataclass
-class Service:
-    """What check tries: a line of its output."""
-
-    name: str  # as settings begin with it
-    title: str
-    address: str  # and what it is set by
-    fix: str  # what changes the address
-    command: Callable[..., str]  # what a person can run
-    tls: Any  # an ssl.SSLContext
-    timeout: float
-
-    def why(self, error: BaseException) -> str:
-        """What went wrong, and what to do about it."""
-        parts = (
-            str(x, "utf-8", "replace") if isinstance(x, bytes) else f"{x}"
-            for x in error.args
-        )
-        said = " ".join(hide(" ".join(parts)).splitlines())
-        if isinstance(error, ConfigError):
-            return said
-        text = f"{self.title} {self.address} {type(error).__mro__} {error.__context__!r}\n{said}"
-        pattern = next(pattern for pattern in ADVICE if re.search(pattern, text))
-        if not pattern:
-            logger.error("unexpected failure of a check", exc_info=error)
-        return ADVICE[pattern].format(
-            quote=said[:150], program=self.command(), **vars(self)
-        )
-
-
-def limited(server: Any, line: bytes) -> bytes:
-    """A line of a mail server, whose lines must come to an end some time."""
-    server.talk = getattr(server, "talk", 0) + len(line)
-    if server.talk > LONGEST_ANSWER:
-        raise OverflowError("too long an answer")
-    return line
-
-
-@dataclass
 class MailServer(Service):
-    login: SmtpConfig | ImapConfig
+    """A mail server, at which check logs in and does nothing else."""
+
+    section = ""  # where its settings stand: smtp or imap
+    usual_ports = ""
+
+    def __init__(self, document: Document, tls: Any, timeout: float) -> None:
+        super().__init__(document, tls, timeout)
+        section = self.section
+        self.title = section.upper()
+        self.host = document.get(f"{section}.host")
+        self.port = document.get(f"{section}.port")
+        self.username = document.get(f"{section}.username")
+        self.password = document.get(f"{section}.password")
+        self.place = f"{self.host}:{self.port}"
+        ports = f"(usually {self.usual_ports})"
+        self.place_settings = f"{section}.host and {section}.port {ports}"
 
     def attempt(self) -> str:
-        """Give what was proved, or raise."""
-        login = self.login
-        remember(
-            f"\0{login.username}\0{login.password}"
-        )  # as AUTH PLAIN sends it, in base64
-        if not (login.username and login.password):
-            needed = "the Gmail address and the Gmail App Password"
-            raise ConfigError(f"needs {needed}; run {self.command('setup')}")
-        getattr(self, self.name)(login)  # smtp or imap, below
-        return f"logged in as {login.username}"
+        if not (self.username and self.password):
+            give = f"give them: {self.document.command('setup')}"
+            raise failure("has no user name or no password", give)
+        self.log_in()
+        return f"logged in as {self.username}"
 
-    def smtp(self, login: SmtpConfig) -> None:
+    def log_in(self) -> None:
+        raise NotImplementedError
+
+    def explain(self, error: Exception) -> Result:
+        match error:
+            case UnicodeEncodeError(encoding="ascii"):
+                advice = self.advice("password")
+                return failure("accepts only ASCII in a login", *advice)
+        return super().explain(error)
+
+    def refused(self, said: str, kind: str = "") -> Result:
+        """The failure of a login; the server's words may tell more than *kind*."""
+        for words, kind_of_words in REPLY_KINDS.items():
+            if words in said.lower():
+                kind = kind_of_words
+                break
+        what = f"refused the login of {self.username}: {cite(said)}"
+        return failure(what, *self.advice(kind))
+
+    def advice(self, kind: str) -> list[str]:
+        """What to do about a refused login; nothing, if its kind is not known."""
+        set_username = self.document.command("set", f"{self.section}.username")
+        set_password = self.document.command("set", f"{self.section}.password")
+        match kind:
+            case "browser" if is_google(self.host):
+                return ["log in to https://mail.google.com with a web browser first"]
+            case "browser":
+                return ["log in to your account with a web browser first"]
+            case "access":
+                place = "the settings of your mail account"
+                return [f"turn on {self.title} in {place}, or ask its administrator to"]
+            case "later":
+                others = "close other mail programs that use this account"
+                return [f"{others}; {TRY_LATER}"]
+            case "password" if is_google(self.host):
+                make = f"make an app password at {APP_PASSWORD_PAGE}"
+                return [
+                    f"turn on 2-Step Verification, {make},",
+                    f"then: {set_password}",
+                ]
+            case "password":
+                return ["correct the login:", set_username, set_password]
+        return []
+
+    def turned_away(self, said: object) -> Result:
+        """The failure of a connection that the server ends, or answers strangely."""
+        if isinstance(said, str):  # in the words of Python's library
+            what = f"does not answer as an {self.title} server"
+            return failure(what, f"check {self.place_settings}")
+        what = f"refused the connection: {cite(shorten(said))}"
+        return failure(what, f"{TRY_LATER}, or check {self.place_settings}")
+
+    def no_login(self) -> Result:
+        what = "offers no encrypted login with a password, so the password was not sent"
+        return failure(what, f"check {self.place_settings}")
+
+
+class Smtp(MailServer):
+    section = "smtp"
+    usual_ports = "587, or 465"
+
+    def log_in(self) -> None:
+        server = self.connect()
+        with closing(server):
+            server.ehlo_or_helo_if_needed()
+            if "PLAIN" in server.esmtp_features.get("auth", "").split():
+                # Or smtplib would try a refused login again in other ways.
+                server.esmtp_features["auth"] = "PLAIN"
+            server.login(self.username, self.password)
+
+    def connect(self) -> Any:
+        """Connect with TLS from the first byte on port 465, else with STARTTLS."""
         import smtplib
 
-        tls_first = login.port == 465
+        # With this name, smtplib need not look up the one of this machine.
+        options: Any = {"local_hostname": "[127.0.0.1]", "timeout": self.timeout}
+        if self.port == 465:
+            return smtplib.SMTP_SSL(self.host, self.port, context=self.tls, **options)
+        server = smtplib.SMTP(self.host, self.port, **options)
+        try:
+            server.starttls(context=self.tls)
+        except BaseException:
+            server.close()
+            raise
+        return server
 
-        class Server(smtplib.SMTP_SSL if tls_first else smtplib.SMTP):  # type: ignore[misc]
-            def getreply(self) -> Any:
-                self.file: Any
-                if not self.file:
-                    self.file = self.sock.makefile("rb")
-                    read = self.file.readline
-                    self.file.readline = lambda size: limited(self, read(size))
-                return super().getreply()
+    def explain(self, error: Exception) -> Result:
+        import smtplib
 
-        options = {"context": self.tls} if tls_first else {}
-        # With an address it need not look up the name of this machine.
-        server = Server(
-            login.host, login.port, "[127.0.0.1]", timeout=self.timeout, **options
-        )
-        with closing(server):
-            if not tls_first:
-                server.starttls(context=self.tls)
-            server.ehlo_or_helo_if_needed()
-            if "PLAIN" in server.esmtp_features.get(
-                "auth", ""
-            ):  # or a refused one is tried again
-                server.esmtp_features["auth"] = "PLAIN"
-            server.login(login.username, login.password)
+        match error:
+            case smtplib.SMTPAuthenticationError(smtp_code=code, smtp_error=said):
+                kind = "password" if code in (534, 535) else ""
+                return self.refused(shorten(said), "later" if code < 500 else kind)
+            case smtplib.SMTPResponseException(smtp_error=said):
+                return self.turned_away(said)
+            case smtplib.SMTPServerDisconnected(__context__=TimeoutError() as timeout):
+                return super().explain(timeout)
+            case smtplib.SMTPServerDisconnected():
+                return super().explain(EOFError())
+            case smtplib.SMTPException():  # it offers no STARTTLS, or no login
+                return self.no_login()
+        return super().explain(error)
 
-    def imap(self, login: ImapConfig) -> None:
+
+class Imap(MailServer):
+    section = "imap"
+    usual_ports = "993"
+
+    def log_in(self) -> None:
+        server = self.connect()
+        with closing(server.socket()):
+            if "LOGINDISABLED" in server.capabilities:
+                raise self.no_login()
+            server.login(self.username, self.password)
+
+    def connect(self) -> Any:
         import imaplib
 
-        class Server(imaplib.IMAP4_SSL):
-            def readline(self) -> bytes:
-                return limited(self, super().readline())
+        options: Any = {"ssl_context": self.tls, "timeout": self.timeout}
+        try:
+            return imaplib.IMAP4_SSL(self.host, self.port, **options)
+        except imaplib.IMAP4.abort:
+            raise
+        except imaplib.IMAP4.error as error:
+            said = error.args[0]
+            greeting = said.removeprefix(b"* BYE") if isinstance(said, bytes) else said
+            raise self.turned_away(greeting) from None
 
-        server = Server(
-            login.host, login.port, ssl_context=self.tls, timeout=self.timeout
-        )
-        with server.socket():
-            offered = " ".join(server.capabilities)
-            if re.search("LOGINDISABLED|^(?!.*AUTH=PLAIN).*OAUTH", offered):
-                raise ConfigError(
-                    f"takes no password login ({offered}); check {self.fix}"
-                )
-            server.login(login.username, login.password)
+    def explain(self, error: Exception) -> Result:
+        import imaplib
+
+        match error:
+            case imaplib.IMAP4.abort():
+                # In front of the arrow is the command in which it happened.
+                return self.explain_end(str(error).rpartition(" => ")[2])
+            case imaplib.IMAP4.error(args=(bytes(said), *_)):
+                return self.refused(shorten(said))
+            case imaplib.IMAP4.error():  # such as LOGIN command error: BAD [b'...']
+                sentence = str(error).partition("[b'")[2].removesuffix("']")
+                return self.refused(shorten(sentence))
+        return super().explain(error)
+
+    def explain_end(self, said: str) -> Result:
+        """Why the connection ended, in the words of imaplib or of the server."""
+        if said.startswith("socket error"):
+            return super().explain(EOFError())
+        if said.startswith("unexpected response"):
+            return self.turned_away(said)
+        return failure(f"ended the connection: {cite(shorten(said))}", TRY_LATER)
 
 
-@dataclass
-class Models(Service):
+#: Words in the names of models that are not for conversation.
+NOT_FOR_CHAT = set(
+    "audio banana dall embed embedding embeddings guard image imagen live moderation"
+    " music ocr orpheus realtime robotics safeguard sora speech transcribe tts veo"
+    " vision voice voxtral whisper".split()
+)
+#: Words that tell the families of a provider's models apart.
+FAMILIES = set(
+    "codex fable flash haiku instant large lite medium mini mythos nano opus pro small"
+    " sonnet tiny turbo".split()
+)
+#: Words that say how finished a model is, which its successor need not have.
+STAGES = {"beta", "exp", "experimental", "latest", "preview"}
+
+
+def words_of(model: str) -> set[str]:
+    """The words of a model's name: claude-3-5-sonnet-20241022 has claude and sonnet."""
+    return set(re.findall("(?<![a-z0-9])[a-z]{2,}", model.lower()))
+
+
+def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
+    """The models of *offered* for conversation, the nearest to *model* first."""
+    words = words_of(model) - STAGES
+    undated = re.sub(r"-\d{4}.*", "", model)
+
+    def distance(other: str) -> tuple[int, bool, bool, float]:
+        is_unfinished = bool(words_of(other) & STAGES)
+        is_dated = re.search(r"-\d{4}", other) is not None
+        likeness = SequenceMatcher(None, undated, other).ratio()
+        other_words = words_of(other) - STAGES
+        return len(other_words ^ words), is_unfinished, is_dated, -likeness
+
+    return sorted((o for o in offered if not words_of(o) & NOT_FOR_CHAT), key=distance)
+
+
+def successor(model: str, offered: Iterable[str]) -> str:
+    """The nearest of the same family; "" if there is none."""
+    words = words_of(model)
+    for other in nearest_models(model, offered):
+        is_same_family = words & FAMILIES == words_of(other) & FAMILIES
+        if is_same_family and words - STAGES <= words_of(other):
+            return other
+    return ""
+
+
+def is_listed(model: str, offered: Iterable[str]) -> bool:
+    """Whether a provider offers a model, be it under an alias that it does not list."""
+    dated = re.compile(re.escape(model) + r"-(\d{8}|\d{4}-\d\d-\d\d|\d{3,4})")
+    if model.endswith("-latest") or model in offered:
+        return True
+    return any(dated.fullmatch(other) for other in offered)
+
+
+def reason_in(content: bytes) -> str:
+    """The sentence with which a provider explains a refusal; "" if it gives none."""
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    match answer:
+        case {"error": {"message": str(said)}} | [{"error": {"message": str(said)}}]:
+            return shorten(said)
+        case {"error": str(said)} | {"message": str(said)} | {"detail": str(said)}:
+            return shorten(said)
+    return ""
+
+
+def is_near(host: str) -> bool:
+    """Whether a host is this machine, in a private network, or a name without a dot."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host[:1].isalpha() and "." not in host
+    return (getattr(address, "ipv4_mapped", None) or address).is_private
+
+
+class ModelServer(Service):
     """A provider, which is asked for the models that it offers."""
 
-    provider: Provider
-    url: str
-    key: str
-    used: dict[str, list[str]]  # by model: the agents that use it
+    def __init__(self, document: Document, tls: Any, timeout: float, name: str) -> None:
+        super().__init__(document, tls, timeout)
+        self.name = name
+        self.provider = find_provider(name)
+        self.title = self.provider.title
+        self.place = base_url_in_use(name, document.get(f"providers.{name}.api_base"))
+        key = document.find(f"providers.{name}.api_key")
+        variable = first_set(key.variables)
+        self.key = document.get(key.name) or clean(os.environ.get(variable, ""))
+        masks.add(self.key)
+        self.set_key = document.command("set", key.name)
+        url_variable = base_url_variables(name)[0]
+        self.place_settings = f"providers.{name}.api_base or {url_variable}"
+        if self.proxy():
+            self.place_settings += ", and the proxy variables (a proxy is in use)"
+        self.agents: dict[str, list[str]] = {}  # by the model that they use
 
     def attempt(self) -> str:
-        if self.provider.page and not self.key:
-            raise ConfigError(
-                f"needs the {self.title} API key; run {self.command('setup')}"
+        self.require_key()
+        if not self.place:
+            raise Result(
+                "skipped", f"has no base URL; to give one: {self.place_settings}"
             )
-        offered, problems = self.offered(), []
-        for model, agents in self.used.items():
-            wanted = model.split("/", 1)[-1].removesuffix(":latest")
-            if wanted in offered:
+        self.refuse_unusable_url()
+        offered = self.offered()
+        missing = {}
+        for model in self.agents:
+            name = model.partition("/")[2].removesuffix(":latest")
+            if not is_listed(name, offered):
+                missing[model] = name
+        if missing:
+            raise self.not_offered(missing, offered)
+        return f"offers {', '.join(self.agents)}"
+
+    def proxy(self) -> str:
+        """The proxy through which it is asked; "" if there is none."""
+        from urllib import request
+
+        scheme, _, rest = self.place.partition("://")
+        if request.proxy_bypass(rest.partition("/")[0]):
+            return ""
+        return request.getproxies().get(scheme, "")
+
+    def require_key(self) -> None:
+        give = f"give it: {self.set_key}"
+        if self.provider.needs_key and not self.key:
+            raise failure(f"needs the {self.title} API key", give)
+        try:
+            check_key(self.name, True, self.key)
+        except ValueError as error:
+            raise failure(f"has an unusable API key: {error}", give) from None
+
+    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> NotOffered:
+        """The failure of models that are not offered, and what to choose instead."""
+        successors = {}
+        todo = []
+        names = []
+        for model, name in missing.items():
+            new = successor(name, offered)
+            if new:
+                successors[model] = f"{model.partition('/')[0]}/{new}"
+                names.append(f"{name} (the nearest is {new})")
                 continue
-            problem = f"does not offer {wanted} ({', '.join(agents)})"
-            # Without its date, or another one of that day would be near.
-            nearest = get_close_matches(
-                re.sub(r"-\d{4}.*", "", wanted), offered, n=1, cutoff=0.0
-            )
-            if self.provider is OLLAMA:
-                problem += f"; run: ollama pull {shlex.quote(wanted)}"
-            elif nearest:
-                other = f"{provider_of(model)}/{nearest[0]}"
-                run = (
-                    self.command("set", agent_setting(agent).name, other)
-                    for agent in agents
-                )
-                problem += f"; the nearest is {nearest[0]}: run {' && '.join(run)}"
-            problems.append(problem)
-        if problems:
-            raise ConfigError("; and ".join(problems))
-        return f"offers all configured models ({', '.join(self.used)})"
+            names.append(name)
+            agents = self.agents[model]
+            five = ", ".join(nearest_models(name, offered)[:5]) or "no model at all"
+            change = self.document.command("set", f"agents.{agents[0]}.model")
+            todo.append(f"it offers {five}")
+            todo.append(f"choose a model for {', '.join(agents)}: {change}")
+        return NotOffered(f"does not offer {', '.join(names)}", todo, successors)
+
+    def refuse_unusable_url(self) -> None:
+        """Raise if it is no URL, or if a key would go unencrypted to the internet."""
+        try:
+            url = urlsplit(check_url(self.place))
+        except ValueError as error:
+            place = f"check {self.place_settings}"
+            raise failure(f"has no usable base URL: {error}", place) from None
+        if url.scheme == "https" or not self.key:
+            return
+        for who in filter(None, (self.place, self.proxy())):  # who would get the key
+            url = urlsplit(who if "://" in who else f"//{who}")
+            if not is_near(url.hostname or ""):
+                what = "not contacted: your key would be sent unencrypted"
+                raise failure(what, f"give an https:// base URL: {self.place_settings}")
 
     def offered(self) -> list[str]:
-        if not re.fullmatch(BASE_URL, self.url):
-            raise ConfigError(
-                f"needs an address like {self.provider.url}, without a login"
-            )
-        if self.key and not re.match(f"https:|{THIS_MACHINE}", self.url):
-            raise ConfigError(
-                "is sent no key over plain http; set an address with https"
-            )
+        """The models in the provider's list, by the names that it gives them."""
         names: list[str] = []
-        page = first = self.url + self.provider.path
+        page = first = self.place + self.provider.models_path
         for _ in range(MOST_PAGES):
-            answer = json.loads(self.fetch(page))
-            for item in answer["models" if self.provider is OLLAMA else "data"]:
-                name = item.get("id") or item["name"]
-                names.append(name.removeprefix("models/").removesuffix(":latest"))
+            answer = self.fetch(page)
+            names += self.names_in(answer)  # which fails, if it is no object
             if not answer.get("has_more"):
                 break
-            page = f"{first}&after_id={answer['last_id']}"
+            separator = "&" if "?" in first else "?"
+            page = f"{first}{separator}after_id={quote(str(answer.get('last_id')))}"
         return names
 
-    def fetch(self, url: str) -> bytes:
-        from http.client import HTTPException
-        from urllib.request import (
-            HTTPHandler,
-            HTTPSHandler,
-            OpenerDirector,
-            ProxyHandler,
-            Request,
-        )
+    def names_in(self, answer: Any) -> Iterator[str]:
+        """The names in a page of the list; raises a failed Result if it is none."""
+        match answer:
+            case {"data": list(items)} | {"models": list(items)}:
+                for item in items:
+                    match item:
+                        case {"id": str(name)} | {"name": str(name)}:
+                            yield name.removeprefix("models/").removesuffix(":latest")
+            case _:
+                place = f"check {self.place_settings}"
+                raise failure("did not return a list of models", place)
 
-        headers = {
-            "User-Agent": f"job_hunter/{__version__}",
-            "anthropic-version": "2023-06-01",
-        }
-        asked = Request(url, headers=headers)  # noqa: S310
+    def fetch(self, url: str) -> Any:
+        """What the JSON at *url* says; None if it is not JSON. Raises HttpRefusal."""
+        from urllib import request
+        from urllib.error import HTTPError
+
+        class StayHere(request.HTTPRedirectHandler):
+            """A key is sent to nobody whom a server names."""
+
+            def redirect_request(self, *_: object, **__: object) -> None:
+                return None
+
+        headers = {"User-Agent": f"job_hunter/{__version__}"}
         if self.key:
-            asked.add_header(*self.provider.key_header.format(self.key).split(": "))
-        proxy = ProxyHandler({} if re.match(THIS_MACHINE, url) else None)
-        opener = (
-            OpenerDirector()
-        )  # without what follows redirects: a key goes to nobody else
-        for handler in (proxy, HTTPHandler(), HTTPSHandler(context=self.tls)):
-            opener.add_handler(handler)
-        with opener.open(asked, timeout=self.timeout) as answer:
-            content: bytes = answer.read(LONGEST_ANSWER)
-        if answer.status == 200:
-            return content
-        said = re.findall(REASON, content.decode("utf-8", "replace"))
-        if answer.headers["Location"]:
-            said = ["redirects to", answer.headers["Location"]]
-        raise HTTPException(f"HTTP {answer.status}", *said)
+            for name, value in self.provider.headers:
+                headers[name] = value.format(key=self.key)
+        opener = request.build_opener(StayHere, request.HTTPSHandler(context=self.tls))
+        asked = request.Request(url, headers=headers)  # noqa: S310  # http or https
+        try:
+            with opener.open(asked, timeout=self.timeout) as answer:
+                return json.loads(answer.read(LONGEST_ANSWER))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        except HTTPError as error:
+            with error:
+                said = reason_in(error.read(LONGEST_ANSWER))
+                location = error.headers.get("Location", "")
+                raise HttpRefusal(error.code, said, location) from None
+
+    def explain(self, error: Exception) -> Result:
+        from http.client import HTTPException
+        from urllib.error import URLError
+
+        match error:
+            case HttpRefusal(code=404) if self.name not in PROVIDERS:
+                return Result("skipped", "has no list of models")
+            case HttpRefusal():
+                return self.explain_refusal(error)
+            case ConnectionError():  # RemoteDisconnected is an HTTPException too
+                return super().explain(error)
+            case HTTPException():
+                what = f"sent an invalid answer ({type(error).__name__})"
+                return failure(what, f"check {self.place_settings}")
+            case URLError(reason=OSError() as reason) if "Tunnel connection" in str(
+                reason
+            ):
+                return failure(
+                    f"cannot be reached through the proxy: {reason}", CHECK_PROXY
+                )
+            case URLError(reason=OSError() as reason):
+                return super().explain(reason)
+        return super().explain(error)
+
+    def explain_refusal(self, error: HttpRefusal) -> Result:
+        said = cite(error.said)
+        place = f"check {self.place_settings}"
+        refused, renew = "refused the key", f"then give another key: {self.set_key}"
+        if not self.key:
+            refused, renew = "requires a key", f"then give it: {self.set_key}"
+        # Gemini and xAI answer 400 to a wrong key.
+        is_about_key = error.code == 400 and "api key" in error.said.lower()
+        if error.code == 401 or is_about_key:
+            return failure(f"{refused}: {said}", self.see_owner(), renew)
+        match error.code:
+            case 402 | 403:
+                return failure(f"denied access: {said}", self.see_owner(), renew)
+            case 429:
+                return failure(f"reports too many requests: {said}", TRY_LATER)
+            case 407:
+                return failure(
+                    "cannot be reached: the proxy requires a login", CHECK_PROXY
+                )
+            case code if code >= 500:
+                return failure(
+                    f"is overloaded or down (HTTP {code}): {said}", TRY_LATER
+                )
+            case code if 300 <= code < 400:
+                where = shorten(error.location)
+                return failure(f"redirects to {where}, where nothing was sent", place)
+        what = f"has no list of models (HTTP {error.code}: {said})"
+        return failure(what, place, f"or the key may be wrong: {self.set_key}")
+
+    def see_owner(self) -> str:
+        if self.place == self.provider.base_url and self.provider.needs_key:
+            return f"see {self.provider.key_page}"
+        return f"ask whoever runs {self.place}"
 
 
-def services(manager: ConfigManager, timeout: float) -> Iterator[MailServer | Models]:
-    """The services that the configuration uses; says which models it cannot ask for."""
+class Ollama(ModelServer):
+    """Ollama, which needs no key and offers what was pulled."""
+
+    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> NotOffered:
+        names = list(missing.values())
+        todo = [f"pull it: ollama pull {shlex.quote(name)}" for name in names]
+        pulled = ", ".join(offered[:10]) or "nothing"
+        todo.append(f"or choose one of what is pulled: {pulled}")
+        return NotOffered(f"has not pulled {', '.join(names)}", todo, {})
+
+    def explain(self, error: Exception) -> Result:
+        from urllib.error import URLError
+
+        match error:
+            case URLError(reason=ConnectionRefusedError()):
+                place = f"or check {self.place_settings}"
+                return failure("is not running", f"start it: ollama serve; {place}")
+        return super().explain(error)
+
+
+def services_in_use(document: Document, timeout: float) -> list[Service]:
+    """The mail servers, and the providers of the models in use."""
     import ssl
 
-    config, tls = manager.load(), ssl.create_default_context()
+    tls = ssl.create_default_context()  # which reads SSL_CERT_FILE, if it can
     file = os.environ.get("SSL_CERT_FILE")
     if file:
-        with os_errors(
-            f"cannot use SSL_CERT_FILE={file} as a file of certificates (PEM)"
-        ):
+        with explained(f"SSL_CERT_FILE={file} must name a PEM certificate file"):
             tls.load_verify_locations(file)
-    shared = manager.command, tls, timeout
-    ports = {
-        "smtp": " (465: TLS from the first byte, other ports: STARTTLS)",
-        "imap": "",
-    }
-    for name, about in ports.items():
-        login = getattr(config, name)
-        address, fix = (
-            f"{login.host}:{login.port}",
-            f"{name}.host and {name}.port{about}",
-        )
-        yield MailServer(name, name.upper(), address, fix, *shared, login)
-    used: Any = defaultdict(
-        partial(defaultdict, list)
-    )  # by provider and model: the agents
-    for agent, part in config.agents.items():
-        used[provider_of(part.model).removesuffix("_chat")][part.model].append(agent)
-    for name, models in used.items():
-        provider = PROVIDERS.get(name)
-        if not provider:
-            for model in models:
-                say(
-                    f"skipped {model}: its key must be in the environment of the agents"
-                )
+    services: dict[str, ModelServer] = {}
+    for setting in document.table.values():
+        if not setting.must_be_chosen:
             continue
-        ends = ("API_BASE", "BASE_URL", "HOST")[: 3 if provider is OLLAMA else 2]
-        variables = [f"{name.upper()}_{end}" for end in ends]
-        variable = next(filter(os.environ.get, variables), variables[0])
-        url = (os.environ.get(variable) or provider.url).rstrip("/")
-        if "://" not in url:  # OLLAMA_HOST may be a host alone
-            url = f"http://{url}" if ":" in url else f"http://{url}:11434"
-        address, fix = f"{url} ({variable})", f"{variable} and the proxy variables"
-        key = getattr(config, f"{name}_api_key", "")
-        yield Models(
-            name, provider.title, address, fix, *shared, provider, url, key, models
-        )
+        model = document.get(setting.name)
+        name = provider_of(model)
+        if name not in services:
+            kind = Ollama if name == "ollama" else ModelServer
+            services[name] = kind(document, tls, timeout, name)
+        services[name].agents.setdefault(model, []).append(setting.path[1])
+    mail = [Smtp(document, tls, timeout), Imap(document, tls, timeout)]
+    return [*mail, *services.values()]
 
 
-def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Prove that the credentials work: log in to the mail servers, ask for the models.
+def attempt_all(
+    services: Sequence[Service], timeout: float
+) -> Iterator[tuple[Service, Result]]:
+    """Try all services at once; give each as it finishes, with what came of it."""
+    finished: queue.SimpleQueue[tuple[Service, Result]] = queue.SimpleQueue()
 
-    No mail is sent and no token spent. Exit status 1 if any fails. Other base URLs are set as
-    for LiteLLM (OPENAI_API_BASE, …); proxy variables and SSL_CERT_FILE are honoured.
-    """
-    # Logins in URLs, such as HTTPS_PROXY=http://user:password@host, are masked as well.
-    login_in_url = r"(?m)(?:^|/)([^\s/@]*:([^\s/]+))@|//([^\s/@:]+)@"
-    for found in re.findall(login_in_url, "\n".join(os.environ.values())):
-        for secret in (*found, *map(unquote, found)):
-            remember(secret)
-    waiting, failed = [*services(manager, args.timeout)], []
-    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def attempt(service: MailServer | Models) -> None:
+    def attempt(service: Service) -> None:
         try:
-            finished.put((service, service.attempt()))
+            finished.put((service, Result("ok", service.attempt())))
         except Exception as error:
-            finished.put((service, error))
+            try:
+                finished.put((service, service.explain(error)))
+            except Exception as bug:  # even what explains may be broken
+                finished.put((service, service.bug(bug)))
 
-    for service in waiting:
+    for service in services:
         threading.Thread(target=attempt, args=[service], daemon=True).start()
-    deadline = time.monotonic() + args.timeout
+    waiting = list(services)
+    deadline = time.monotonic() + timeout
     while waiting:
-        service, result = waiting[0], TimeoutError()
-        with suppress(queue.Empty):  # when time is up
-            service, result = finished.get(
-                timeout=max(0.0, deadline - time.monotonic())
-            )
-        if service not in waiting:
-            continue  # it was given up, and answers late
-        waiting.remove(service)
-        where = f"{service.title} {service.address}"
-        if isinstance(result, Exception):
-            failed.append(service.title)
-            say(f"failed  {where}: {service.why(result)}")
-        else:
-            say(f"ok      {where}: {result}")
-    if failed:
-        raise ConfigError(f"failed: {', '.join(failed)}")
+        try:
+            found = finished.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        waiting.remove(found[0])
+        yield found
+    for service in waiting:
+        yield service, service.explain(TimeoutError())
 
 
-# Commands, and the program that runs them ============================================
+# Commands, and the program that runs them =====================================
 
 
 def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Ask for what is missing and store it encrypted; then print a summary."""
-    import_fernet()  # if the package is missing, that is said before the first question
-    manager.ensure_dirs()
-    before = manager.read()
-    for row in before.unreadable():
-        logger.warning(
-            "%s; setup goes on without it", before.vault.unreadable(row.label)
-        )
     setup = Setup(manager, args)
-    if args.non_interactive:
-        setup.from_environment()
-    else:
-        setup.from_terminal()
-    after = manager.read().values()
-    if not after[SETTINGS["mailing_address"]].value:
+    document = setup.run()
+    manager.ensure_dirs()
+    if document.get("mailing_address") == "":
         logger.warning(
-            "MAILING_ADDRESS is not set; CAN-SPAM requires a physical mailing address"
+            "no mailing address (MAILING_ADDRESS): CAN-SPAM requires one in each mail"
         )
-    print_summary(summary(manager, after, setup.given))
-    refuse(after.values())  # of what setup does not ask for
-    tell(f"\nNext: {manager.command('check')}")
+    print_summary(summarize(document, setup.given))
+    document.valid_states()
+    models = {document.get(row.name) for row in model_rows(document).values()}
+    words = ["check"]
+    if models & {SONNET, HAIKU}:
+        words.append("--fix")  # they are retired: it changes them to their successors
+    print_error(f"\nNext: {document.command(*words)}")
 
 
 def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Print the summary, changing nothing; exit status 1 if something is missing or unusable."""
-    values = manager.read().values()
-    found = summary(manager, values, values)
+    document = manager.read()
+    summary = summarize(document)
     if args.json:
-        print(json.dumps(found, indent=2))  # noqa: T201  # its values are masked already
+        write_out(json.dumps(summary, indent=2))  # its values are masked already
     else:
-        print_summary(found)
-    shown = {row["name"] for row in found["rows"]}
-    for row, value in values.items():
-        if value.error and row.name in shown:  # named as in the table
-            value.error = ConfigError(
-                f"{row.label}: {value.error}", hint=value.error.hint
-            )
-        elif value.status == "missing" and row.name in shown and is_needed(row, values):
-            hint = f"run {manager.command('setup')}"
-            value.error = ConfigError(f"{row.label}: missing", hint=hint)
-    refuse(values.values())
+        print_summary(summary)
+    if document.vault.old_key:
+        finish = document.command("rotate-key")
+        logger.warning("a key rotation is not finished; to finish it: %s", finish)
+    problems = []
+    for name, state in document.states().items():
+        setting = document.table[name]
+        title = setting.label or name
+        if state.problem:
+            problem = f"{title}: {state.problem}"
+            problems.append(ConfigError(problem, hint=state.problem.hint))
+        elif state.status == "missing" and setting.required:
+            hint = f"run {document.command('setup')}"
+            problems.append(ConfigError(f"{title}: missing", hint=hint))
+    raise_problems(problems)
 
 
 def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Print one value alone: secrets in the clear, what is not text as JSON.
-
-    NAME is dotted, as in config.json: smtp.host, agents.writer.model, anthropic_api_key.
-    Exit status 1, and nothing printed, if it is not set.
-    """
-    row = manager.find(args.name)
-    value = str(manager.place(row.name)) if row.place else manager.get(row.name)
+    document = manager.read()
+    setting = document.find(args.name)
+    value = document.get(setting.name)
+    if setting.default_path:
+        value = str(document.path_of(setting.name))
     if value == "":
-        sys.exit(1)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    print(text)  # noqa: T201  # neither masked nor escaped: it was asked for
-
-
-def change(manager: ConfigManager, row: Setting, value: Any) -> None:
-    with manager.edit() as document:
-        twin = document.put_for_account(row, value)
-    if twin:
-        tell(f"{twin.name} was the same and has been changed too")
+        raise ConfigError(f"{setting.name} is not set")
+    write_out(as_text(value))
 
 
 def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Check one value as setup would, and store it.
-
-    Without VALUE it is asked for, or read from standard input if that is no terminal; a secret
-    only so, at a hidden prompt, since a command line is seen by others:
-
-        pass show gmail | python job_hunter.py set smtp.password
-    """
-    row = manager.find(args.name)
-    text = " ".join(args.value)
-    if row.secret and text:
-        hint = f"type it at a hidden prompt, or pipe it into: {manager.command('set', row.name)}"
+    document = manager.read()
+    setting = document.find(args.name)
+    if setting.secret and args.value:
         raise ConfigError(
-            "a secret on the command line is seen by others", hint=hint, status=2
+            "other users can see a secret on the command line",
+            hint="type it at the hidden prompt of, or pipe it into:"
+            f" {document.command('set', setting.name)}",
+            status=2,
         )
-    if not text and sys.stdin and sys.stdin.isatty():
-        value = ask(row)
+    if args.value:
+        value = document.checked(setting, " ".join(args.value))
+    elif is_terminal():
+        with Keyboard() as keyboard:
+            value = ask(keyboard, setting)
     else:
         try:
-            with os_errors("standard input"):
-                text = text or read_limited(sys.stdin.buffer)
-            value = row.parse(text)
+            text = read_standard_input()
         except ValueError as error:
-            raise ConfigError(row.problem(error, text)) from None
-    change(manager, row, value)
-    tell_what_models_need({row: value})
+            raise ConfigError(f"{setting.name}: {error}") from None
+        value = document.checked(setting, text)
+    change(manager, setting, value)
 
 
 def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Put the default of one value back."""
-    row = manager.find(args.name)
-    change(manager, row, row.default)
+    setting = manager.read().find(args.name)
+    with manager.edit() as document:
+        other = document.same_of_other_server(setting)
+        document.reset(setting)
+        is_reset = other is not None and document.reset(other)
+    tell_other(other.name if other and is_reset else "")
+
+
+def change(manager: ConfigManager, setting: Setting, value: Any) -> None:
+    """Store one value, and say what else that changed."""
+    with manager.edit() as document:
+        other = document.give(setting, value)
+    tell_other(other)
+    note_models(document, [setting.name])
+
+
+def tell_other(name: str) -> None:
+    if name:
+        print_error(f"also changed {name}, which had the same value or none")
+
+
+def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
+    document = manager.read()
+    document.valid_states()
+    mask_logins()
+    services = services_in_use(document, args.timeout)
+    places = ", ".join(map(str, services))
+    print_error(f"Testing {places}. It may take up to {args.timeout:g} seconds.")
+    failed: list[str] = []
+    successors: dict[str, str] = {}
+    for service, result in attempt_all(services, args.timeout):
+        if isinstance(result, NotOffered):
+            successors |= result.successors
+            if args.fix:
+                result.fix()
+        print_out(f"{result.outcome:<7} {service}: {result.what}")
+        for line in result.todo:
+            print_out(f"        {line}")
+        if result.outcome == "failed":
+            failed.append(service.title)
+    if args.fix:
+        change_models(manager, successors)
+    to_fix = successors and not args.fix
+    fix = document.command("check", "--fix")
+    if failed:
+        raise ConfigError(
+            f"failed: {', '.join(failed)}",
+            hint=f"to use the nearest models: {fix}" if to_fix else "",
+        )
+
+
+def change_models(manager: ConfigManager, successors: Mapping[str, str]) -> None:
+    """Change every agent's model that has a successor, in one write."""
+    if not successors:
+        return
+    changed = []
+    with manager.edit() as document:
+        for setting in list(document.table.values()):
+            if setting.must_be_chosen:
+                old = document.get(setting.name)
+                if old in successors:
+                    document.put(setting, successors[old])
+                    changed.append(f"{setting.path[1]}: {old} -> {successors[old]}")
+    for line in changed:
+        print_out(line)
+
+
+def mask_logins() -> None:
+    """Mask the passwords in the URLs of proxies and of base URLs."""
+    for variable, text in os.environ.items():
+        if variable.lower().endswith(("_proxy", "_api_base", "_base_url")):
+            with suppress(ValueError):
+                masks.add(urlsplit(text).password or "")
 
 
 def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
-    """Run COMMAND with the stored credentials in its environment, under the names that setup reads.
-
-    A variable that is set already wins. The exit status is the command's. Write -- before a
-    command that begins with -.
-    """
-    words = args.words[args.words[0] == "--" :]  # without it
-    if not "".join(words):
+    words = args.words
+    if words[0] == "--":
+        words = words[1:]
+    if not words or not words[0]:
         raise ConfigError("there is no command to run", status=2)
-    values = manager.read().values()
-    refuse(values.values())
-    unset = [row for row in ASKED if not os.environ.get(row.variable)]
-    stored = {row.variable: values[row].value for row in unset if values[row].value}
+    document = manager.read()
+    environment = dict(os.environ)
+    for variable, text in variables_to_hand_out(document).items():
+        environment[variable] = text
+        environment.pop(f"{variable}_FILE", None)
     if args.base_dir:
-        stored[BASE_DIR_VARIABLE] = str(manager.base_dir)
-    with os_errors(words[0]):
-        if sys.platform == "win32":
-            import subprocess
+        environment[BASE_DIR_VARIABLE] = str(manager.base_dir)
+    command = without_credentials(words[0])
+    try:
+        execute(words, environment)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{command}: there is no such command", status=127) from None
+    except OSError as error:
+        raise ConfigError(f"{command}: {error.strerror}", status=126) from None
 
-            sys.exit(
-                subprocess.run(words, env=os.environ | stored, check=False).returncode
-            )
-        for number in (
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):  # Python ignores these, and it would too
-            signal.signal(number, signal.SIG_DFL)
-        os.execvpe(words[0], words, os.environ | stored)  # noqa: S606
+
+def variables_to_hand_out(document: Document) -> dict[str, str]:
+    """What is stored, by variable; says what is set otherwise and what is missing."""
+    found = {}
+    for name, state in document.valid_states().items():
+        setting = document.table[name]
+        if not setting.variables:
+            continue
+        variable = first_set(setting.variables)
+        is_stored = state.status == "configured"
+        if variable:
+            text = os.environ[variable]
+            if is_stored and not is_same(setting, text, state.value):
+                differs = "%s differs from what is stored; the variable wins"
+                logger.warning(differs, variable)
+        elif is_stored:
+            found[setting.variables[0]] = as_text(state.value)
+        elif setting.required and setting.path[0] == "providers":
+            files = [f"{name}_FILE" for name in setting.variables]
+            if not first_set(files):
+                logger.warning("%s is neither stored nor set", setting.variables[0])
+    return found
+
+
+def is_same(setting: Setting, text: str, value: Any) -> bool:
+    """Whether a text, once cleaned as any that is given, is a stored value."""
+    try:
+        return bool(setting.parse(text) == value)
+    except ValueError:
+        return False
+
+
+def execute(words: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Become another program; raises OSError if it cannot be run."""
+    if sys.platform == "win32":
+        import subprocess
+
+        sys.exit(subprocess.run(words, env=environment, check=False).returncode)
+    # Python ignores it, and so would the other program.
+    ignored = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execvpe(words[0], words, environment)
+    finally:
+        signal.signal(signal.SIGPIPE, ignored)
 
 
 def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
-    """Make a new machine key and encrypt every secret with it.
-
-    Wherever it is stopped, the secrets stay readable; run it again to be sure that it was
-    done. A copy of the old configuration can only be read with a copy of the old key.
-    """
     document = manager.read()
-    refuse(map(document.value, document.unreadable()))
-    if not document.vault.keys:
+    vault = document.vault
+    raise_problems(document.error_for(setting) for setting in document.unreadable())
+    if not any(document.all_tokens()):
         raise ConfigError(
-            "there is nothing to rotate", hint=f"run {manager.command('setup')}"
+            "there is nothing to rotate: no secret is stored",
+            hint=f"run {document.command('setup')}",
         )
-    with (
-        manager.edit() as document
-    ):  # at any moment, the old or the next key opens a secret
-        document.vault.make_key(document.vault.next_path)
-    tell("There is a new machine key, and every secret is encrypted with it.")
+    if vault.is_external and vault.old_key in (None, vault.key):
+        key, old_key = shlex.quote(str(vault.path)), shlex.quote(str(vault.old_path))
+        raise ConfigError(
+            f"{KEY_FILE_VARIABLE} names the machine key, which only its owner changes",
+            hint=f"run: cp {key} {old_key} && head -c {MACHINE_KEY_BYTES} /dev/urandom"
+            f" > {key} && {document.command('rotate-key')}",
+        )
+    with manager.edit() as document:  # whose end finishes a rotation that was begun
+        if document.vault.old_key in (None, document.vault.key):
+            document.vault.begin_rotation()
+    print_error("There is a new machine key, and every secret is encrypted with it.")
 
 
-def agent_model(text: str) -> tuple[str, str]:
-    agent, _, model = text.partition("=")
+# The command line -------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, which here repeats no credential that was put in the wrong place."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(without_credentials(message))
+
+
+def parse_agent_model(text: str) -> tuple[str, str]:
+    """An agent ("" for all) and its model, from AGENT=MODEL or MODEL."""
+    agent, equals, model = text.partition("=")
+    if not equals:
+        agent, model = "", text
+    elif agent not in AGENT_NAMES:
+        agents = ", ".join(AGENT_NAMES)
+        raise argparse.ArgumentTypeError(f"expected one of {agents} before the =")
     try:
-        if agent not in AGENT_NAMES:
-            raise ValueError(
-                f"expected AGENT=MODEL, AGENT one of {', '.join(AGENT_NAMES)}"
-            )
-        return agent, check_model(model)
+        return agent, check_model(clean(model))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{error}; for example writer={HAIKU}"
-        ) from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def seconds(text: str) -> float:
-    if 0 < float(text) <= 86_400:
-        return float(text)
-    raise ValueError  # of which argparse makes its message
+def parse_seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= 86_400:
+            return float(text)
+    raise argparse.ArgumentTypeError("expected a number above 0, up to 86400")
+
+
+PROGRAM_HELP = """\
+Set up and protect the configuration of a job-hunting outreach agent: a Gmail
+account, the models of seven agents, the API keys that these need, and a mailing
+address. Secrets are stored encrypted.
+
+Run this first:  job_hunter.py setup
+Then test it:    job_hunter.py check"""
+
+PROGRAM_EPILOG = f"""\
+variables:
+  {BASE_DIR_VARIABLE}  the base directory, instead of ~/.outreach-agent
+  {KEY_FILE_VARIABLE}  the file of the machine key, instead of .key there"""
+
+SETUP_HELP = """\
+Ask for what is missing, store it encrypted, and print a summary.
+
+Each answer is saved as it is given: stop with Ctrl-C, and run setup again to
+go on. With --non-interactive, it asks nothing and takes the values from
+variables: GMAIL_USERNAME, GMAIL_APP_PASSWORD, MAILING_ADDRESS, and for each
+provider that the models use, <PROVIDER>_API_KEY and <PROVIDER>_API_BASE. A
+variable with _FILE behind its name, such as GMAIL_APP_PASSWORD_FILE, names a
+file that holds it."""
+
+SETUP_EXAMPLES = f"""\
+examples:
+  job_hunter.py setup
+  job_hunter.py setup --model {EXAMPLE_MODEL}
+  job_hunter.py setup --non-interactive --preset best_quality"""
+
+SHOW_HELP = """\
+Print the summary: what is configured, with secrets masked.
+
+Exit status 1 if something required is missing, invalid or unreadable."""
+
+GET_HELP = """\
+Print one value: secrets in plain text, lists and numbers as JSON.
+
+Exit status 1 if it is not set."""
+
+SET_HELP = """\
+Validate and store one value.
+
+Without VALUE it is asked for, or read from standard input. A secret is never
+taken from the command line, where other users can see it. The login of one mail
+server changes that of the other too, if it is the same."""
+
+SET_EXAMPLES = f"""\
+examples:
+  job_hunter.py set agents.writer.model {EXAMPLE_MODEL}
+  pass show gmail | job_hunter.py set smtp.password"""
+
+UNSET_HELP = "Reset one value to its default."
+
+CHECK_HELP = """\
+Test the credentials: log in to the mail servers, ask for the models.
+
+It sends no mail and spends no tokens. Exit status 1 if anything fails."""
+
+RUN_HELP = """\
+Run a command with the stored credentials in its environment.
+
+They have the names that setup reads; a variable that is already set wins. The
+exit status is that of the command."""
+
+ROTATE_HELP = """\
+Make a new machine key and encrypt every secret with it.
+
+If it is interrupted, the secrets stay readable; run it again to finish it. The
+former machine key is kept as a .bak file."""
 
 
 def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
-        "--base-dir", metavar="DIR", help="instead of ~/.outreach-agent"
+        "--base-dir",
+        metavar="DIR",
+        help="the base directory (default: ~/.outreach-agent)",
     )
     common.add_argument(
-        "-v", "--verbose", action="count", help="say what is done; -vv in detail"
+        "-v", "--verbose", action="count", help="show what is done; -vv shows more"
     )
-    look = argparse.RawDescriptionHelpFormatter
-    options: dict[str, Any] = {
-        "formatter_class": look,
+    shared: dict[str, Any] = {
         "parents": [common],
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,
     }
-    parser = argparse.ArgumentParser(description=__doc__, **options)
+    parser = Parser(
+        prog="job-hunter"
+        if Path(sys.argv[0]).stem == "job-hunter"
+        else "job_hunter.py",
+        description=PROGRAM_HELP,
+        epilog=PROGRAM_EPILOG,
+        **shared,
+    )
     parser.add_argument(
         "--version", action="version", version=f"job_hunter {__version__}"
     )
@@ -2236,108 +3836,191 @@ def make_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", dest="command"
     )
 
-    def add(name: str, run: Callable[..., None]) -> Any:
-        text = str(getdoc(run))
-        sub = commands.add_parser(
-            name, help=text.partition("\n")[0], description=text, **options
+    def add(name: str, run: Callable[..., None], text: str, epilog: str) -> Parser:
+        """Add a command: the first line of *text* stands in the list of commands."""
+        title = text.partition("\n")[0]
+        command = commands.add_parser(
+            name, help=title, description=text, epilog=epilog, **shared
         )
-        sub.set_defaults(run=run)
-        return sub.add_argument
+        command.set_defaults(run=run)
+        return command
 
-    arg = add("setup", cmd_setup)
-    text = f"ask nothing: take {VARIABLES}, or the files that NAME_FILE variables name"
-    arg("--non-interactive", action="store_true", help=text)
-    arg("--preset", choices=PRESETS, default="", help="set the models of all agents")
-    text = "set the model of one agent, over the preset; may be given several times"
-    arg(
+    setup = add("setup", cmd_setup, SETUP_HELP, SETUP_EXAMPLES)
+    setup.add_argument(
+        "--non-interactive", action="store_true", help="ask nothing; use variables"
+    )
+    setup.add_argument(
+        "--preset", choices=PRESETS, default="", help="set the models of all agents"
+    )
+    setup.add_argument(
         "--model",
-        metavar="AGENT=MODEL",
-        type=agent_model,
+        metavar="[AGENT=]MODEL",
+        type=parse_agent_model,
         action="append",
         default=[],
-        help=text,
+        help="set the model of all agents, or of one; may be repeated",
     )
-    text = (
-        "ask all again, Enter keeping a value; or let variables win over what is stored"
+    setup.add_argument(
+        "--reconfigure",
+        action="store_true",
+        help="ask everything again, or let variables win over what is stored",
     )
-    arg("--reconfigure", action="store_true", help=text)
-    add("show", cmd_show)(
-        "--json", action="store_true", help="print it as JSON, for programs"
+
+    show = add("show", cmd_show, SHOW_HELP, "example:\n  job_hunter.py show --json")
+    show.add_argument("--json", action="store_true", help="print it as JSON")
+
+    names = f"settings, and their other names:\n{list_names()}"
+    example = "example:\n  job_hunter.py get agents.writer.model"
+    get = add("get", cmd_get, GET_HELP, f"{example}\n\n{names}")
+    get.add_argument("name", metavar="NAME", help="the setting")
+
+    set_ = add("set", cmd_set, SET_HELP, f"{SET_EXAMPLES}\n\n{names}")
+    set_.add_argument("name", metavar="NAME", help="the setting")
+    set_.add_argument("value", metavar="VALUE", nargs="*", default=[], help="its value")
+
+    example = "example:\n  job_hunter.py unset smtp.port"
+    unset = add("unset", cmd_unset, UNSET_HELP, f"{example}\n\n{names}")
+    unset.add_argument("name", metavar="NAME", help="the setting")
+
+    check = add("check", cmd_check, CHECK_HELP, "example:\n  job_hunter.py check --fix")
+    check.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=parse_seconds,
+        default=15.0,
+        help="give up after this many seconds (default: 15)",
     )
-    dotted = {"metavar": "NAME", "help": "a dotted name, such as agents.writer.model"}
-    add("get", cmd_get)("name", **dotted)
-    arg = add("set", cmd_set)
-    arg("name", **dotted)
-    arg("value", metavar="VALUE", nargs="*", help="the value, if it is no secret")
-    add("unset", cmd_unset)("name", **dotted)
-    text = "for all of it, above 0 and up to a day (default: 15)"
-    add("check", cmd_check)(
-        "--timeout", metavar="SECONDS", type=seconds, default=15.0, help=text
+    check.add_argument(
+        "--fix",
+        action="store_true",
+        help="change each model that its provider no longer offers to the nearest",
     )
-    add("run", cmd_run)(
-        "words", metavar="COMMAND", nargs=argparse.PARSER, help=f"gets {VARIABLES}"
+
+    example = "example:\n  job_hunter.py run -- python my_agent.py"
+    run = add("run", cmd_run, RUN_HELP, example)
+    run.add_argument("words", metavar="COMMAND", nargs=argparse.PARSER)
+
+    add(
+        "rotate-key",
+        cmd_rotate_key,
+        ROTATE_HELP,
+        "example:\n  job_hunter.py rotate-key",
     )
-    add("rotate-key", cmd_rotate_key)
     return parser
+
+
+READING = (cmd_show, cmd_get, cmd_check, cmd_run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with *argv* (by default, the arguments of the process).
 
-    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 128 + n by signal n.
+    Returns the exit status: 0 done, 1 failed, 2 wrong usage, 126 or 127 if `run` cannot
+    run or find the command, 130 interrupted, 128 + n ended by signal n. What failed is
+    printed on standard error.
     """
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    args = argparse.Namespace(command="job-hunter", base_dir=None, verbose=0)
+    parser = make_parser()
     try:
-        try:
-            parser = make_parser()
-            parser.parse_args(argv, args)
-            if "run" not in args:
-                parser.print_help(sys.stderr)
-                return 2
-            manager = ConfigManager(args.base_dir)
-            # Reading commands create nothing, but for an unexpected failure.
-            reads = args.command in ("show", "get", "check", "run")
-            start_logging(
-                manager, args.verbose, logging.ERROR if reads else logging.DEBUG
+        args = parser.parse_args(argv, argparse.Namespace(base_dir=None, verbose=0))
+    except SystemExit as end:  # --help, --version or wrong usage
+        return int(end.code or 0)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    with logging_kept(), signals_raised():
+        return run_command(args)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Run one command, and print its error."""
+    run_log = None
+    try:
+        require_cryptography()
+        if args.base_dir is not None and not clean(args.base_dir):
+            raise ConfigError(
+                "--base-dir: the name of the directory is empty", status=2
             )
-            # A signal ends it as an exception does, with terminal and files in order.
-            with handling(
-                lambda n, _: sys.exit(128 + n), "SIGTERM", "SIGHUP", "SIGQUIT"
-            ):
-                args.run(args, manager)
-            return 0
-        finally:
-            print(end="", flush=True)  # noqa: T201  # here, where it is noticed if nobody takes it
-    except SystemExit as error:  # --help, --version, wrong usage, or a signal
-        return int(error.code or 0)
+        manager = ConfigManager(args.base_dir)
+        masks.leave_whole(str(manager.base_dir), *sys.orig_argv[:1])
+        # A reading command creates nothing, unless it fails unexpectedly.
+        reads = args.run in READING and not vars(args).get("fix")
+        run_log = RunLog(manager, logging.ERROR if reads else logging.DEBUG)
+        set_handlers(run_log, args.verbose)
+        args.run(args, manager)
+        return 0
     except ConfigError as error:
         problem = error
     except KeyboardInterrupt:
-        tell("")
-        problem = ConfigError("interrupted", status=130)
-    except UnicodeEncodeError as e:  # a value that was asked for
-        problem = ConfigError(f"{e.encoding} cannot encode it", hint="set PYTHONUTF8=1")
-    except (
-        OSError
-    ) as error:  # files are spoken of by ConfigError: this is standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if isinstance(error, BrokenPipeError):  # the reader has seen what it wanted
-            return 1
-        problem = ConfigError(f"standard output: {error.strerror or error}")
-    except Exception:
+        problem = ConfigError("interrupted", status=128 + signal.SIGINT)
+    except SystemExit as end:  # a signal, or a standard output that nobody reads
+        return int(end.code or 0)
+    except Exception as error:
         logger.exception("unexpected failure of %s", args.command)
-        log = ConfigManager(args.base_dir).log_path()
-        problem = ConfigError(f"Something went wrong. Full error logged to {log}")
-    finally:
-        root.handlers = handlers
-        root.setLevel(level)
-    tell(f"[{args.command.capitalize()}] " + "\n  ".join(problem.problems))
+        what = f"Something went wrong: {type(error).__name__}: {error}"
+        if run_log and not run_log.problem:
+            what = f"Something went wrong. Full error logged to {run_log.baseFilename}"
+        problem = ConfigError(what)
+    sentences = "\n  ".join(problem.problems)
+    print_error(f"[{args.command.capitalize()}] {sentences}")
     if problem.hint:
-        tell(f"hint: {problem.hint}")
+        print_error(f"hint: {problem.hint}")
     return problem.status
 
 
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Leave the logging of the process as it was."""
+    before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
+    logger.handlers = []
+    try:
+        yield
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers, level, logger.propagate, logger.disabled = before
+        logger.setLevel(level)
+
+
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT")
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """Let signals end the program as exceptions, with terminal and files in order."""
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    handled = []
+    if threading.current_thread() is threading.main_thread():
+        names = [name for name in ENDING_SIGNALS if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in names]
+        handled = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def run_as_program() -> NoReturn:
+    """Run main() as the whole process, which a signal ends as it ends others."""
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:  # nobody reads it: let Python not try again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    names = ("SIGINT", *ENDING_SIGNALS)
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if status - 128 in numbers:  # so that a script that called this stops too
+        signal.signal(status - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), status - 128)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program()
