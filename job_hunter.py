@@ -311,14 +311,14 @@ def clean(text: str) -> str:
     for mark in PASTE_MARKS:
         text = text.replace(mark, "")
     text = text.strip(BLANKS + ZERO_WIDTH)
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip(BLANKS + ZERO_WIDTH)
-    return text
+    quoted = re.fullmatch("(?s)([\"'])(.*)\\1", text)
+    return quoted[2].strip(BLANKS + ZERO_WIDTH) if quoted else text
 
 
 def name_of(character: str) -> str:
     """What to call a character that cannot be seen."""
-    return f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
+    name = unicodedata.name(character, "")
+    return f"U+{ord(character):04X} {name}".strip()
 
 
 #: What looks like a credential: a key, an app password, a long random word.
@@ -386,8 +386,8 @@ def check_host(value: object) -> str:
     text = check_word(value).rstrip(".")
     with suppress(ValueError):
         return str(ipaddress.ip_address(text.strip("[]")))
-    labels = [len(label) for label in text.split(".")]
-    if min(labels) < 1 or max(labels) > 63 or set(text) & set("/@:[]'\""):
+    is_name = all(1 <= len(label) <= 63 for label in text.split("."))
+    if not is_name or re.search("[]/@:['\"]", text):
         raise ValueError("expected a host name without a port")
     return text
 
@@ -458,7 +458,8 @@ def check_bare_model(model: str) -> str:
         if model.startswith(start):
             return f"{provider}/{model}"
     named = [name for name in PROVIDERS if model.lower().startswith(name)]
-    meant = without_credentials(f"{[*named, 'ollama'][0]}/{model}")
+    provider = named[0] if named else "ollama"
+    meant = without_credentials(f"{provider}/{model}")
     raise ValueError(f"expected a model with its provider, such as {meant}")
 
 
@@ -770,7 +771,8 @@ out.""",
                 hint=f"set providers.{name}.api_key, or the variable {variables[0]}",
             )
         stored = {"api_key": account.api_key, "api_base": account.api_base}
-        return {"model": model} | {key: text for key, text in stored.items() if text}
+        given = {name: text for name, text in stored.items() if text}
+        return {"model": model, **given}
 
 
 # The table of settings ========================================================
@@ -881,7 +883,8 @@ def list_names() -> str:
                 lines[f"providers.PROVIDER.{last}"] = f"<PROVIDER>_{last.upper()}"
             case _:
                 lines[row.name] = ", ".join(row.variables)
-    return "\n".join(f"  {name:<29} {text}".rstrip() for name, text in lines.items())
+    texts = [f"  {name:<29} {variables}" for name, variables in lines.items()]
+    return "\n".join(text.rstrip() for text in texts)
 
 
 def as_text(value: Any) -> str:
@@ -1151,7 +1154,8 @@ def locked(base_dir: Path) -> Iterator[None]:
 
 def backup_path(path: Path) -> Path:
     """What to name a copy of *path* that is kept: nothing reads it."""
-    return path.with_name(f"{path.name}.{datetime.now():%Y%m%d-%H%M%S-%f}.bak")
+    now = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    return path.with_name(f"{path.name}.{now}.bak")
 
 
 # Vault: how secrets are protected =============================================
@@ -1368,7 +1372,9 @@ def describe(value: object) -> str:
         case str():
             value = without_credentials(value)
     text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"a value of {len(text)} characters"
+    if len(text) > 60:
+        return f"a value of {len(text)} characters"
+    return text
 
 
 def fits(setting: Setting, value: Any) -> bool:
@@ -1497,7 +1503,8 @@ class Document:
         asked = asked.lower()
         match = PROVIDER_NAME.fullmatch(asked) or PROVIDER_VARIABLE.fullmatch(asked)
         if match and not is_credential:
-            return [f"providers.{nearest_provider(match[1]) or match[1]}.{match[2]}"]
+            provider = nearest_provider(match[1]) or match[1]
+            return [f"providers.{provider}.{match[2]}"]
         words = {name: f"providers.{name}.api_key" for name in PROVIDERS}
         for row in self.table.values():
             for word in (row.name, *row.variables):
@@ -1506,7 +1513,8 @@ class Document:
         containing = [word for word in words if asked in word]
         if len(containing) <= 3:
             near += containing
-        return list(dict.fromkeys(words[word] for word in near))[:3]
+        names = [words[word] for word in near]
+        return list(dict.fromkeys(names))[:3]
 
     # Values ----------------------------------------------------------------
 
@@ -1589,7 +1597,8 @@ class Document:
             ["configured"] if setting.must_be_chosen else ["configured", "default"]
         )
         other = self.table.get(setting.same_for, setting)
-        return all(self.state(one).status in answered for one in (setting, other))
+        statuses = {self.state(setting).status, self.state(other).status}
+        return statuses <= set(answered)
 
     # Changes ---------------------------------------------------------------
 
@@ -1675,7 +1684,8 @@ class Document:
     def remove(self, path: tuple[str, ...]) -> None:
         """Remove an agent or a provider."""
         holder = lookup(self.content, *path[:-1])
-        if isinstance(holder, dict) and holder.pop(path[-1], None) is not None:
+        if isinstance(holder, dict) and path[-1] in holder:
+            del holder[path[-1]]
             self.changed(f"{'.'.join(path)}: removed")
 
     # Secrets ---------------------------------------------------------------
@@ -1694,13 +1704,17 @@ class Document:
 
     def unreadable(self) -> list[Setting]:
         """The settings whose token no key opens."""
-        rows = [row for row in self.table.values() if self.token(row)]
-        return [row for row in rows if self.vault.open(self.token(row)) is None]
+        found = []
+        for row in self.table.values():
+            token = self.token(row)
+            if token and self.vault.open(token) is None:
+                found.append(row)
+        return found
 
     def has_other_key(self) -> bool:
         """Whether secrets are stored, and the machine key opens none of them."""
-        tokens = [self.token(row) for row in self.table.values() if self.token(row)]
-        return tokens != [] and len(self.unreadable()) == len(tokens)
+        encrypted = [row for row in self.table.values() if self.token(row)]
+        return encrypted != [] and encrypted == self.unreadable()
 
     def refuse_other_key(self) -> None:
         """Raise rather than encrypt with a key that opens nothing that is stored."""
@@ -1868,7 +1882,8 @@ class ConfigManager:
                 value = values.get(setting.path)
                 if value is not None and value != known.get(setting.path):
                     document.put(setting, value)
-            for gone in {path[:-1] for path in known} - {path[:-1] for path in values}:
+            present = {path[:-1] for path in values}
+            for gone in {path[:-1] for path in known} - present:
                 document.remove(gone)
         self._loaded = values
 
@@ -1976,7 +1991,8 @@ class Masks:
         as_url = (quote(secret), quote(secret, safe=""), quote_plus(secret))
         as_json = (json.dumps(secret), json.dumps(secret, ensure_ascii=False))
         quoted = (repr(secret), *as_json)
-        forms = {secret, *as_url, *(text[1:-1] for text in quoted), *self._forms}
+        unquoted = [text[1:-1] for text in quoted]
+        forms = {secret, *as_url, *unquoted, *self._forms}
         self._forms = sorted(forms, key=len, reverse=True)
 
     def hide(self, text: str) -> str:
@@ -1992,8 +2008,9 @@ class Masks:
             case float() if math.isfinite(value):
                 return value
             case Mapping():
-                items = value.items()
-                return {self.hide(str(k)): self.hide_in(part) for k, part in items}
+                names = [self.hide(str(name)) for name in value]
+                parts = [self.hide_in(part) for part in value.values()]
+                return dict(zip(names, parts, strict=True))
             case list() | tuple():
                 return [self.hide_in(part) for part in value]
         return self.hide(str(value))
@@ -2030,7 +2047,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_name(day: str, number: int) -> str:
-    return f"run-{day}.{number}.log" if number else f"run-{day}.log"
+    if number == 0:
+        return f"run-{day}.log"
+    return f"run-{day}.{number}.log"
 
 
 def run_logs(directory: Path) -> list[tuple[str, int, Path]]:
@@ -2185,9 +2204,14 @@ def print_error(text: str) -> None:
 
 def printable(text: str, stream: TextIO | None) -> str:
     """*text* with what moves the cursor, or *stream* cannot encode, as an escape."""
-    shown = [c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text]
+    shown = ""
+    for character in text:
+        if character.isprintable() or character == "\n":
+            shown += character
+        else:
+            shown += ascii(character)[1:-1]
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return "".join(shown).encode(encoding, "backslashreplace").decode(encoding)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def command_line(base_dir: Path, *words: str) -> str:
@@ -2246,7 +2270,9 @@ def shown_value(setting: Setting, state: State) -> str:
     text = as_text(state.value)
     if not setting.secret:
         return masks.hide(text)
-    return ASTERISKS + (text[-4:] if len(text) >= LAST_FOUR_FROM else "")
+    if len(text) < LAST_FOUR_FROM:
+        return ASTERISKS
+    return ASTERISKS + text[-4:]
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
@@ -2260,8 +2286,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     rule = ("-" * service_width, "-" * status_width, "-" * min(value_width, 40))
     lines.insert(1, rule)
     for service, status, value in lines:
-        line = f"{service:<{service_width}}  {status:<{status_width}}  {value}"
-        print_out(line.rstrip())
+        columns = [service.ljust(service_width), status.ljust(status_width), value]
+        print_out("  ".join(columns).rstrip())
     print_out("")
     paths = summary["paths"]
     print_out(f"Configuration: {paths['configuration']}")
@@ -2627,10 +2653,12 @@ class Setup:
             state = document.state(row)
             if state.status == "configured":
                 chosen[agent] = state.value
-        presets = {name: models for name, models in PRESETS.items() if models == chosen}
         if not chosen:
             return "fully_free"
-        return next(iter(presets), "custom")
+        for name, models in PRESETS.items():
+            if models == chosen:
+                return name
+        return "custom"
 
     def back_to_menu(self) -> None:
         """Forget the models that were chosen, for somebody who has no key for them."""
@@ -3143,7 +3171,8 @@ def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
         other_words = words_of(other) - STAGES
         return len(other_words ^ words), is_unfinished, is_dated, -likeness
 
-    return sorted((o for o in offered if not words_of(o) & NOT_FOR_CHAT), key=distance)
+    for_chat = [other for other in offered if not words_of(other) & NOT_FOR_CHAT]
+    return sorted(for_chat, key=distance)
 
 
 def successor(model: str, offered: Iterable[str]) -> str:
@@ -3197,8 +3226,8 @@ class ModelServer(Service):
         self.title = self.provider.title
         self.place = base_url_in_use(name, document.get(f"providers.{name}.api_base"))
         key = document.find(f"providers.{name}.api_key")
-        variable = first_set(key.variables)
-        self.key = document.get(key.name) or clean(os.environ.get(variable, ""))
+        in_variable = clean(os.environ.get(first_set(key.variables), ""))
+        self.key = document.get(key.name) or in_variable
         masks.add(self.key)
         self.set_key = document.command("set", key.name)
         url_variable = base_url_variables(name)[0]
@@ -3286,7 +3315,8 @@ class ModelServer(Service):
             if not answer.get("has_more"):
                 break
             separator = "&" if "?" in first else "?"
-            page = f"{first}{separator}after_id={quote(str(answer.get('last_id')))}"
+            last = quote(str(answer.get("last_id")))
+            page = f"{first}{separator}after_id={last}"
         return names
 
     def names_in(self, answer: Any) -> Iterator[str]:
@@ -3601,8 +3631,9 @@ def change_models(manager: ConfigManager, successors: Mapping[str, str]) -> None
             if setting.must_be_chosen:
                 old = document.get(setting.name)
                 if old in successors:
-                    document.put(setting, successors[old])
-                    changed.append(f"{setting.path[1]}: {old} -> {successors[old]}")
+                    new = successors[old]
+                    document.put(setting, new)
+                    changed.append(f"{setting.path[1]}: {old} -> {new}")
     for line in changed:
         print_out(line)
 
@@ -3692,7 +3723,8 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
             hint=f"run {document.command('setup')}",
         )
     if vault.is_external and vault.old_key in (None, vault.key):
-        key, old_key = shlex.quote(str(vault.path)), shlex.quote(str(vault.old_path))
+        key = shlex.quote(str(vault.path))
+        old_key = shlex.quote(str(vault.old_path))
         raise ConfigError(
             f"{KEY_FILE_VARIABLE} names the machine key, which only its owner changes",
             hint=f"run: cp {key} {old_key} && head -c {MACHINE_KEY_BYTES} /dev/urandom"
