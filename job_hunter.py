@@ -704,7 +704,8 @@ class ProviderConfig:
         note="Make a key at {provider.key_page}",
         help="""\
 The agents that use {title}'s models need this key. It is one word, usually of
-some 40 characters or more, and is made at {provider.key_page}""",
+some 40 characters or more, and is made at
+{provider.key_page}""",
         secret=True,
     )
     api_base: str = declare(
@@ -3584,6 +3585,16 @@ def change(manager: ConfigManager, setting: Setting, value: Any) -> None:
         other = document.give(setting, value)
     tell_other(other)
     note_models(document, [setting.name])
+    note_login(document, setting)
+
+
+def note_login(document: Document, setting: Setting) -> None:
+    """Say that another mail server gets the stored password from now on."""
+    section, _, column = setting.name.partition(".")
+    if column == "host" and document.state(document.table[f"{section}.password"]).value:
+        change = document.command("set", f"{section}.password")
+        print_error(f"note: {section}.username and {section}.password did not change;")
+        print_error(f"if this server has others: {change}")
 
 
 def tell_other(name: str) -> None:
