@@ -392,6 +392,10 @@ def check_host(value: object) -> str:
     return text
 
 
+#: What LiteLLM appends to a base URL itself, and what people copy with it.
+ENDPOINTS = ("/chat/completions", "/messages", "/models")
+
+
 def check_url(value: object) -> str:
     text = check_word(value).rstrip("/")
     expected = "expected a URL that begins with https:// or http://"
@@ -404,6 +408,9 @@ def check_url(value: object) -> str:
         raise ValueError(expected)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(f"{expected}, without a login and without ? or #")
+    for endpoint in ENDPOINTS:
+        if text.endswith(endpoint):
+            raise ValueError(f"expected the base URL, without {endpoint} at its end")
     return text
 
 
