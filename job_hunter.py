@@ -3598,7 +3598,9 @@ def change(manager: ConfigManager, setting: Setting, value: Any) -> None:
 def note_login(document: Document, setting: Setting) -> None:
     """Say that another mail server gets the stored password from now on."""
     section, _, column = setting.name.partition(".")
-    if column == "host" and document.state(document.table[f"{section}.password"]).value:
+    if column != "host" or not document.changes:
+        return
+    if document.state(document.table[f"{section}.password"]).value:
         change = document.command("set", f"{section}.password")
         print_error(f"note: {section}.username and {section}.password did not change;")
         print_error(f"if this server has others: {change}")
