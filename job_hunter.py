@@ -200,6 +200,7 @@ PROVIDERS: dict[str, Provider] = {
         "Mistral",
         base_url="https://api.mistral.ai/v1",
         key_page="https://console.mistral.ai/api-keys",
+        key_variables=("MISTRAL_API_KEY", "MISTRAL_AZURE_API_KEY"),
         base_url_variables=("MISTRAL_AZURE_API_BASE",),
     ),
     "deepseek": Provider(
@@ -212,6 +213,7 @@ PROVIDERS: dict[str, Provider] = {
         base_url="https://openrouter.ai/api/v1",
         key_page="https://openrouter.ai/keys",
         models_path="/models/user",  # the plain list is given to any key
+        key_variables=("OPENROUTER_API_KEY", "OR_API_KEY"),
         key_starts=("sk-or-",),
     ),
     "xai": Provider(
@@ -393,7 +395,7 @@ def check_host(value: object) -> str:
 
 
 #: What LiteLLM appends to a base URL itself, and what people copy with it.
-ENDPOINTS = ("/chat/completions", "/messages", "/models")
+ENDPOINTS = ("/chat/completions", "/messages", "/models", "/api/chat", "/api/generate")
 
 
 def check_url(value: object) -> str:
@@ -464,10 +466,12 @@ def check_bare_model(model: str) -> str:
     for start, provider in MODEL_STARTS.items():
         if model.startswith(start):
             return f"{provider}/{model}"
-    named = [name for name in PROVIDERS if model.lower().startswith(name)]
-    provider = named[0] if named else "ollama"
-    meant = without_credentials(f"{provider}/{model}")
-    raise ValueError(f"expected a model with its provider, such as {meant}")
+    starts = {name: name for name in PROVIDERS} | MODEL_STARTS
+    lower = model.lower()
+    owners = [name for start, name in starts.items() if lower.startswith(start)]
+    meant = f"{owners[0]}/{lower}" if owners else f"ollama/{model}"
+    shown = without_credentials(meant)
+    raise ValueError(f"expected a model with its provider, such as {shown}")
 
 
 #: What else people copy with a key, and how to call it.
@@ -499,7 +503,8 @@ def check_key_start(name: str, text: str) -> None:
             raise ValueError(f"this is a key of {title}: they begin with {start}")
     start = find_provider(name).key_must_start
     if not text.startswith(start):
-        raise ValueError(f"expected a key that begins with {start}")
+        other_server = "or, for another server, its base URL first"
+        raise ValueError(f"expected a key that begins with {start} ({other_server})")
 
 
 def is_app_password(text: str) -> bool:
@@ -3695,13 +3700,10 @@ def variables_to_hand_out(document: Document) -> dict[str, str]:
         setting = document.table[name]
         if not setting.variables:
             continue
-        variable = first_set(setting.variables)
         is_stored = state.status == "configured"
-        if variable:
-            text = os.environ[variable]
-            if is_stored and not is_same(setting, text, state.value):
-                differs = "%s differs from what is stored; the variable wins"
-                logger.warning(differs, variable)
+        if first_set(setting.variables):
+            if is_stored:
+                warn_of_differences(setting, state.value)
         elif is_stored:
             found[setting.variables[0]] = as_text(state.value)
         elif setting.required and setting.path[0] == "providers":
@@ -3709,6 +3711,15 @@ def variables_to_hand_out(document: Document) -> dict[str, str]:
             if not first_set(files):
                 logger.warning("%s is neither stored nor set", setting.variables[0])
     return found
+
+
+def warn_of_differences(setting: Setting, value: Any) -> None:
+    """Name each variable that is set to something else than what is stored."""
+    for variable in setting.variables:
+        text = clean(os.environ.get(variable, ""))
+        if text and not is_same(setting, text, value):
+            differs = "%s differs from what is stored; the variable wins"
+            logger.warning(differs, variable)
 
 
 def is_same(setting: Setting, text: str, value: Any) -> bool:
