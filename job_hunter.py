@@ -289,7 +289,7 @@ def first_set(variables: Iterable[str]) -> str:
 def base_url_in_use(name: str, stored: object) -> str:
     """The base URL that the agents use: stored, or LiteLLM's variable, or its own."""
     variable = first_set(base_url_variables(name))
-    in_variable = clean(os.environ.get(variable, "")).rstrip("/")
+    in_variable = os.environ.get(variable, "").rstrip("/")  # LiteLLM cleans nothing
     return str(stored or in_variable or find_provider(name).base_url)
 
 
@@ -558,9 +558,8 @@ class Setting:
     must_be_chosen: bool = False  # its default does not count as an answer
     same_for: str = ""  # the setting of the other mail server that is normally the same
     default_path: str = ""  # the path that "" means, below the base directory
-    without_google: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # other columns then
+    # The columns that are others where a mail server is not Google's:
+    without_google: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -917,9 +916,8 @@ KEY_FILE = ".key"
 OLD_KEY_FILE = ".key.old"  # the former machine key, until a rotation is finished
 LOCK_FILE = ".lock"
 TEMPORARY_PREFIX = ".job_hunter-"  # of a file that is being written
-LEFTOVER_SECONDS = (
-    60  # a write takes less: what is older was left by one that was killed
-)
+# A write takes less, so an older temporary file was left by one that was killed.
+LEFTOVER_SECONDS = 60
 
 MOVE_AWAY = "move it away, then run the command again"
 LOCAL_DIRECTORY = "choose a directory on a local disk with --base-dir"
@@ -1226,10 +1224,7 @@ class Vault:
             return None
         try:
             return MultiFernet(fernets).decrypt(token).decode()
-        except (
-            InvalidToken,
-            ValueError,
-        ):  # ValueError: it is not ASCII, or holds no text
+        except (InvalidToken, ValueError):  # or it is not ASCII, or holds no text
             return None
 
     def seal(self, plaintext: str) -> str:
@@ -1606,12 +1601,11 @@ class Document:
 
     def is_answered(self, setting: Setting) -> bool:
         """Whether a setting, and the same of the other mail server, has its value."""
-        answered = (
-            ["configured"] if setting.must_be_chosen else ["configured", "default"]
-        )
+        answered = {"configured"}
+        if not setting.must_be_chosen:
+            answered.add("default")
         other = self.table.get(setting.same_for, setting)
-        statuses = {self.state(setting).status, self.state(other).status}
-        return statuses <= set(answered)
+        return {self.state(setting).status, self.state(other).status} <= answered
 
     # Changes ---------------------------------------------------------------
 
@@ -1622,9 +1616,9 @@ class Document:
                 return setting.parse(value)
             return setting.check(value)
         except ValueError as error:
-            hint = (
-                "" if value else f"to reset it: {self.command('unset', setting.name)}"
-            )
+            hint = ""
+            if value == "":
+                hint = f"to reset it: {self.command('unset', setting.name)}"
             problem = found_problem(setting, error, value)
             raise ConfigError(problem, hint=hint) from None
 
@@ -1676,9 +1670,9 @@ class Document:
     def is_by_default(self, setting: Setting) -> bool:
         """Whether a setting has its default, be it stored or not."""
         status = self.state(setting).status
-        return status == "missing" or (
-            status == "default" and not setting.must_be_chosen
-        )
+        if status == "default":
+            return not setting.must_be_chosen
+        return status == "missing"
 
     def same_of_other_server(self, setting: Setting) -> Setting | None:
         """The same setting of the other mail server, unless that has another value."""
@@ -2094,9 +2088,8 @@ class RunLog(logging.handlers.BaseRotatingHandler):
         """The file to write to now: the last of today's, or the next if it is full."""
         today = time.strftime("%Y-%m-%d")
         directory = self.manager.log_dir
-        number = max(
-            (n for day, n, _ in run_logs(directory) if day == today), default=0
-        )
+        numbers = [n for day, n, _ in run_logs(directory) if day == today]
+        number = max(numbers, default=0)
         path = directory / log_name(today, number)
         with suppress(OSError):  # there is none yet
             if path.stat().st_size >= LOG_BYTES:
@@ -2460,11 +2453,10 @@ def note_models(document: Document, changed: Iterable[str]) -> None:
     rows = [document.table[name] for name in changed]
     models = [document.get(row.name) for row in rows if row.must_be_chosen]
     for provider in dict.fromkeys(provider_of(model) for model in models):
-        stored_url = document.state(
-            document.find(f"providers.{provider}.api_base")
-        ).value
+        base_url = document.find(f"providers.{provider}.api_base")
         key = document.find(f"providers.{provider}.api_key")
         if provider == "ollama":
+            stored_url = document.state(base_url).value
             where = base_url_in_use(provider, stored_url).removeprefix("http://")
             print_error(f"Ensure Ollama is running at {where}")
         elif provider not in PROVIDERS and document.state(key).status == "missing":
@@ -3239,7 +3231,7 @@ class ModelServer(Service):
         self.title = self.provider.title
         self.place = base_url_in_use(name, document.get(f"providers.{name}.api_base"))
         key = document.find(f"providers.{name}.api_key")
-        in_variable = clean(os.environ.get(first_set(key.variables), ""))
+        in_variable = os.environ.get(first_set(key.variables), "")  # as LiteLLM has it
         self.key = document.get(key.name) or in_variable
         masks.add(self.key)
         self.set_key = document.command("set", key.name)
@@ -3252,9 +3244,8 @@ class ModelServer(Service):
     def attempt(self) -> str:
         self.require_key()
         if not self.place:
-            raise Result(
-                "skipped", f"has no base URL; to give one: {self.place_settings}"
-            )
+            what = f"has no base URL; to give one: {self.place_settings}"
+            raise Result("skipped", what)
         self.refuse_unusable_url()
         offered = self.offered()
         missing = {}
@@ -3386,13 +3377,10 @@ class ModelServer(Service):
             case HTTPException():
                 what = f"sent an invalid answer ({type(error).__name__})"
                 return failure(what, f"check {self.place_settings}")
-            case URLError(reason=OSError() as reason) if "Tunnel connection" in str(
-                reason
-            ):
-                return failure(
-                    f"cannot be reached through the proxy: {reason}", CHECK_PROXY
-                )
             case URLError(reason=OSError() as reason):
+                if "Tunnel connection" in str(reason):
+                    what = f"cannot be reached through the proxy: {reason}"
+                    return failure(what, CHECK_PROXY)
                 return super().explain(reason)
         return super().explain(error)
 
@@ -3412,13 +3400,11 @@ class ModelServer(Service):
             case 429:
                 return failure(f"reports too many requests: {said}", TRY_LATER)
             case 407:
-                return failure(
-                    "cannot be reached: the proxy requires a login", CHECK_PROXY
-                )
+                what = "cannot be reached: the proxy requires a login"
+                return failure(what, CHECK_PROXY)
             case code if code >= 500:
-                return failure(
-                    f"is overloaded or down (HTTP {code}): {said}", TRY_LATER
-                )
+                what = f"is overloaded or down (HTTP {code}): {said}"
+                return failure(what, TRY_LATER)
             case code if 300 <= code < 400:
                 where = shorten(error.location)
                 return failure(f"redirects to {where}, where nothing was sent", place)
@@ -3884,10 +3870,11 @@ def make_parser() -> argparse.ArgumentParser:
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,
     }
+    prog = "job_hunter.py"
+    if Path(sys.argv[0]).stem == "job-hunter":
+        prog = "job-hunter"
     parser = Parser(
-        prog="job-hunter"
-        if Path(sys.argv[0]).stem == "job-hunter"
-        else "job_hunter.py",
+        prog=prog,
         description=PROGRAM_HELP,
         epilog=PROGRAM_EPILOG,
         **shared,
@@ -4000,9 +3987,8 @@ def run_command(args: argparse.Namespace) -> int:
     try:
         require_cryptography()
         if args.base_dir is not None and not clean(args.base_dir):
-            raise ConfigError(
-                "--base-dir: the name of the directory is empty", status=2
-            )
+            problem = "--base-dir: the name of the directory is empty"
+            raise ConfigError(problem, status=2)
         manager = ConfigManager(args.base_dir)
         masks.leave_whole(str(manager.base_dir), *sys.orig_argv[:1])
         # A reading command creates nothing, unless it fails unexpectedly.
