@@ -52,7 +52,7 @@ from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from difflib import SequenceMatcher, get_close_matches
+from difflib import get_close_matches
 from functools import cache, cached_property, partial
 from getpass import getpass
 from pathlib import Path
@@ -154,10 +154,8 @@ class Provider:
     key_variables: tuple[str, ...] = ()  # if LiteLLM reads others than <NAME>_API_KEY
     base_url_variables: tuple[str, ...] = ()  # if others than <NAME>_API_BASE
     model_starts: tuple[str, ...] = ()  # how models begin that need no "provider/"
-
-    @property
-    def needs_key(self) -> bool:
-        return self.key_page != ""
+    other_names: tuple[str, ...] = ()  # what people call it, and LiteLLM does not
+    needs_key: bool = True
 
 
 #: The providers whose key setup asks for, by their LiteLLM names.
@@ -172,14 +170,16 @@ PROVIDERS: dict[str, Provider] = {
         key_must_start="sk-ant-",
         base_url_variables=("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
         model_starts=("claude",),
+        other_names=("claude",),
     ),
     "openai": Provider(
         "OpenAI",
         base_url="https://api.openai.com/v1",
         key_page="https://platform.openai.com/api-keys",
+        key_starts=("sk-proj-", "sk-svcacct-"),
         key_must_start="sk-",
         base_url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-        model_starts=("gpt", "chatgpt", "o1", "o3", "o4"),
+        model_starts=("gpt", "chatgpt", "o1", "o3", "o4", "ft:gpt"),
     ),
     "gemini": Provider(
         "Gemini",
@@ -189,6 +189,7 @@ PROVIDERS: dict[str, Provider] = {
         headers=(("x-goog-api-key", "{key}"),),
         key_starts=("AIza", "AQ."),
         key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        other_names=("google",),
     ),
     "groq": Provider(
         "Groq",
@@ -220,18 +221,23 @@ PROVIDERS: dict[str, Provider] = {
         "xAI",
         base_url="https://api.x.ai/v1",
         key_page="https://console.x.ai",
+        other_names=("grok",),
         key_starts=("xai-",),
     ),
     "ollama": Provider(
         "Ollama",
         base_url="http://localhost:11434",
         models_path="/api/tags",
+        needs_key=False,
     ),
 }
 
 #: LiteLLM reaches one server under both names.
 SAME_PROVIDER = {"ollama_chat": "ollama"}
 
+OTHER_NAMES = {
+    other: name for name, row in PROVIDERS.items() for other in row.other_names
+}
 MODEL_STARTS = {
     start: name for name, row in PROVIDERS.items() for start in row.model_starts
 }
@@ -241,8 +247,8 @@ KEY_STARTS = {
 
 
 def find_provider(name: str) -> Provider:
-    """The row of a provider; of one without a row, what follows from its name."""
-    return PROVIDERS.get(name, Provider(name))
+    """The row of a provider, or one for a provider that has none in the table."""
+    return PROVIDERS.get(name, Provider(name, needs_key=False))
 
 
 def provider_of(model: str) -> str:
@@ -258,8 +264,10 @@ def nearest_provider(name: str) -> str:
     known = [*PROVIDERS, *SAME_PROVIDER]
     if name in known:
         return ""
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0.8)
-    return near[0] if near else ""
+    near = get_close_matches(name.lower(), [*known, *OTHER_NAMES], n=1, cutoff=0.8)
+    if not near:
+        return ""
+    return OTHER_NAMES.get(near[0], near[0])
 
 
 def variable_name(provider: str, ending: str) -> str:
@@ -325,8 +333,8 @@ def name_of(character: str) -> str:
 
 #: What looks like a credential: a key, an app password, a long random word.
 CREDENTIAL = re.compile(
-    rf"\b(?:sk-|{'|'.join(map(re.escape, KEY_STARTS))})\S+"
-    r"|//[^/\s@]*:[^/\s@]*@"  # a login in a URL
+    rf"\b(?:sk-|{'|'.join(map(re.escape, KEY_STARTS))})[^\s'\"]+"
+    r"|(?<=//)[^/\s@]*:[^/\s@]*(?=@)"  # a login in a URL
     r"|\b[A-Za-z]{16}\b|\b[a-z]{4} [a-z]{4} [a-z]{4} [a-z]{4}\b"
     r"|[A-Za-z0-9]{20,}"
 )
@@ -363,7 +371,7 @@ def check_word(value: object) -> str:
     """Text without blanks, and without anything that cannot be seen."""
     text = check_text(value)
     if len(text.split()) > 1:
-        raise ValueError("expected one word, without a blank in it")
+        raise ValueError("expected one word, without spaces")
     for character in text:
         if not character.isprintable():
             raise ValueError(f"it contains {name_of(character)}, which cannot be seen")
@@ -374,12 +382,9 @@ def check_email(value: object) -> str:
     text = check_word(value)
     name, _, domain = text.rpartition("@")
     labels = domain.split(".")
-    if (
-        not name
-        or len(labels) < 2
-        or not all(labels)
-        or set(name + domain) & set('@<>,;:"')
-    ):
+    is_domain = len(labels) >= 2 and all(labels)
+    unusual = set(name + domain) & set('@<>,;:"')
+    if not name or not is_domain or unusual:
         raise ValueError("expected an e-mail address")
     return text
 
@@ -388,9 +393,8 @@ def check_host(value: object) -> str:
     text = check_word(value).rstrip(".")
     with suppress(ValueError):
         return str(ipaddress.ip_address(text.strip("[]")))
-    is_name = all(1 <= len(label) <= 63 for label in text.split("."))
-    if not is_name or re.search("[]/@:['\"]", text):
-        raise ValueError("expected a host name without a port")
+    if not re.fullmatch(r"[\w-]{1,63}(\.[\w-]{1,63})*", text):
+        raise ValueError("expected a host name, without https:// and without a port")
     return text
 
 
@@ -408,7 +412,7 @@ def check_url(value: object) -> str:
         raise ValueError(expected) from None
     if parts.scheme not in ("http", "https") or not has_host or not text.isascii():
         raise ValueError(expected)
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if parts.username or parts.password or set(text) & set("?#"):
         raise ValueError(f"{expected}, without a login and without ? or #")
     for endpoint in ENDPOINTS:
         if text.endswith(endpoint):
@@ -436,9 +440,9 @@ def check_names(value: object) -> list[str]:
     """A list of names, or the names in one text: `a b`, `a, b` or `["a", "b"]`."""
     if isinstance(value, str):
         value = re.findall(r'[^\s,"\[\]]+', value)
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or "" in value:
         raise ValueError("expected a list of names")
-    return [check_text(name) for name in value]
+    return [check_word(name) for name in value]
 
 
 def check_model(value: object) -> str:
@@ -458,9 +462,11 @@ def check_model(value: object) -> str:
 def check_bare_model(model: str) -> str:
     """A model without a provider, which it gets if its name tells whose it is."""
     name, colon, tag = model.partition(":")
+    example = f"expected a model with its provider, such as {EXAMPLE_MODEL}"
+    if model.lower() in [*PROVIDERS, *OTHER_NAMES] or CREDENTIAL.search(model):
+        raise ValueError(example)
     if name.lower() in PROVIDERS and tag[:1].isalpha():
-        meant = without_credentials(f"{name.lower()}/{tag} or ollama/{model}")
-        raise ValueError(f"expected {meant}")
+        raise ValueError(f"expected {name.lower()}/{tag} or ollama/{model}")
     if colon and ":" not in tag:
         return f"ollama/{model}"  # such as gpt-oss:20b
     for start, provider in MODEL_STARTS.items():
@@ -470,13 +476,12 @@ def check_bare_model(model: str) -> str:
     lower = model.lower()
     owners = [name for start, name in starts.items() if lower.startswith(start)]
     meant = f"{owners[0]}/{lower}" if owners else f"ollama/{model}"
-    shown = without_credentials(meant)
-    raise ValueError(f"expected a model with its provider, such as {shown}")
+    raise ValueError(f"expected a model with its provider, such as {meant}")
 
 
 #: What else people copy with a key, and how to call it.
 NOT_THE_KEY_ALONE = {
-    r"(export\s+)?[A-Z_][A-Z0-9_]*=[^=]": "NAME= before it",
+    r"(export\s+)?[A-Z_][A-Z0-9_]*=[^=]|(?i:(export\s+)?\w+_key=)": "NAME= before it",
     r"(?i)bearer\s": "Bearer before it",
     ".*[\"'`]": "a quote in it",
     r".*\s": "a blank in it",
@@ -485,6 +490,7 @@ NOT_THE_KEY_ALONE = {
 
 def check_key(name: str, any_word: bool, text: str) -> str:
     """A key of a provider; a server that is not its own may take *any_word*."""
+    check_lines(text)
     for pattern, what in NOT_THE_KEY_ALONE.items():
         if re.match(pattern, text):
             raise ValueError(f"expected the key alone, without {what}")
@@ -500,10 +506,10 @@ def check_key_start(name: str, text: str) -> None:
     for start, owner in KEY_STARTS.items():
         if text.startswith(start) and owner != name:
             title = PROVIDERS[owner].title
-            raise ValueError(f"this is a key of {title}: they begin with {start}")
+            raise ValueError(f"this is a key of {title}, since it begins with {start}")
     start = find_provider(name).key_must_start
     if not text.startswith(start):
-        other_server = "or, for another server, its base URL first"
+        other_server = f"for another server, first set providers.{name}.api_base"
         raise ValueError(f"expected a key that begins with {start} ({other_server})")
 
 
@@ -524,6 +530,12 @@ def doubt_app_password(password: str) -> str:
         "this does not look like an app password, 16 letters that Google makes for one"
         " program; your Google password does not work here"
     )
+
+
+def doubt_mailing_address(address: str) -> str:
+    if CREDENTIAL.search(address) or len(address.split()) < 2:
+        return "this does not look like a postal address"
+    return ""
 
 
 def is_google(host: str) -> bool:
@@ -556,7 +568,7 @@ class Setting:
     secret: bool = False  # hidden, encrypted, masked
     required: bool = False  # setup and show fail without it
     must_be_chosen: bool = False  # its default does not count as an answer
-    same_for: str = ""  # the setting of the other mail server that is normally the same
+    same_for: str = ""  # the setting that gets the same value, unless it has another
     default_path: str = ""  # the path that "" means, below the base directory
     # The columns that are others where a mail server is not Google's:
     without_google: Mapping[str, Any] = field(default_factory=dict)
@@ -571,8 +583,6 @@ class Setting:
         text = clean(text)
         if not text:
             raise ValueError("please enter a value")
-        if len(text) > LONGEST_VALUE:
-            raise ValueError(f"expected at most {LONGEST_VALUE:,} characters")
         value = self.check(self.prepare(text))
         if self.secret:
             masks.add(text)
@@ -623,14 +633,25 @@ PLAIN_PASSWORD: dict[str, Any] = {
     "help": "The password that your mail server expects from a mail program.",
 }
 USERNAME_HELP = "The name with which you log in to your mail server."
+RELATIVE_PATH = "A relative path is below the base directory."
 
 
 @dataclass
 class SmtpConfig:
     """The server that sends mail (TLS on port 465, else STARTTLS), and its login."""
 
-    host: str = declare("smtp.gmail.com", check_host, label="SMTP server")
-    port: int = declare(587, check_port, label="SMTP port")
+    host: str = declare(
+        "smtp.gmail.com",
+        check_host,
+        label="SMTP server",
+        help="The server that sends your mail, such as smtp.gmail.com.",
+    )
+    port: int = declare(
+        587,
+        check_port,
+        label="SMTP port",
+        help="Usually 587, or 465 for TLS from the first byte.",
+    )
     username: str = declare(
         "",
         check_email,
@@ -666,22 +687,25 @@ class SmtpConfig:
 class ImapConfig:
     """The server that receives mail, and its login: TLS from the first byte."""
 
-    host: str = declare("imap.gmail.com", check_host, label="IMAP server")
-    port: int = declare(993, check_port, label="IMAP port")
+    host: str = declare(
+        "imap.gmail.com",
+        check_host,
+        label="IMAP server",
+        help="The server that receives your mail, such as imap.gmail.com.",
+    )
+    port: int = declare(993, check_port, label="IMAP port", help="Usually 993.")
     username: str = declare(
         "",
         check_email,
         label="IMAP user name",
         help=GMAIL_HELP,
         required=True,
-        same_for="smtp.username",
         without_google={"check": check_word, "help": USERNAME_HELP},
     )
     password: str = declare(
         "",
         **PASSWORD,
         label="IMAP password",
-        same_for="smtp.password",
         without_google=PLAIN_PASSWORD,
     )
 
@@ -714,8 +738,8 @@ class ProviderConfig:
         question="{title} API key (hidden):",
         note="Make a key at {provider.key_page}",
         help="""\
-The agents that use {title}'s models need this key. It is one word, usually of
-some 40 characters or more, and is made at
+The agents that use {title}'s models need this key. It is one word, usually 40
+characters or longer, and is made at
 {provider.key_page}""",
         secret=True,
     )
@@ -746,23 +770,54 @@ class AppConfig:
     mailing_address: str = declare(
         "",
         check_lines,
+        doubt=doubt_mailing_address,
         label="Mailing address",
         question="Physical mailing address (required for CAN-SPAM):",
         help="""\
 The postal address at the foot of every mail that the agents send: a street
-address or a post office box. The US law CAN-SPAM requires one. Enter leaves it
-out.""",
+address or a post office box. The US law CAN-SPAM requires one. In setup, Enter
+leaves it out for now.""",
         variables=("MAILING_ADDRESS",),
     )
-    max_retries: int = declare(3, partial(check_whole_number, 0, 100))
-    backoff_strategy: str = declare(
-        "exponential", partial(check_choice, ("exponential", "linear", "constant"))
+    max_retries: int = declare(
+        3,
+        partial(check_whole_number, 0, 100),
+        help="How often the agents repeat a call that failed, from 0 to 100.",
     )
-    llm_fallback_chain: list[str] = declare(["claude", "openai", "ollama"], check_names)
-    db_path: str = declare("", check_text, default_path="outreach.db")
-    log_dir: str = declare("", check_text, default_path="logs")
-    resume_dir: str = declare("", check_text, default_path="resume")
-    venues_dir: str = declare("", check_text, default_path="venues")
+    backoff_strategy: str = declare(
+        "exponential",
+        partial(check_choice, ("exponential", "linear", "constant")),
+        help="How the pauses between retries grow: exponential, linear or constant.",
+    )
+    llm_fallback_chain: list[str] = declare(
+        ["claude", "openai", "ollama"],
+        check_names,
+        help="The names of what the agents fall back to, such as: claude openai ollama",
+    )
+    db_path: str = declare(
+        "",
+        check_text,
+        help=f"The file of the agents' database. {RELATIVE_PATH}",
+        default_path="outreach.db",
+    )
+    log_dir: str = declare(
+        "",
+        check_text,
+        help=f"The directory of the logs. {RELATIVE_PATH}",
+        default_path="logs",
+    )
+    resume_dir: str = declare(
+        "",
+        check_text,
+        help=f"The directory of your resumes. {RELATIVE_PATH}",
+        default_path="resume",
+    )
+    venues_dir: str = declare(
+        "",
+        check_text,
+        help=f"The directory of the venues, for the agents. {RELATIVE_PATH}",
+        default_path="venues",
+    )
 
     def litellm_kwargs(self, agent: str) -> dict[str, str]:
         """Return what a LiteLLM call takes for the model of *agent*.
@@ -799,12 +854,10 @@ def lookup(content: Any, *path: str) -> Any:
     return content
 
 
-def objects_in(content: Any, name: str) -> dict[str, dict[str, Any]]:
-    """The objects by name in `agents` or `providers`, skipping what is not one."""
+def parts_of(content: Any, name: str) -> dict[str, Any]:
+    """What stands in `agents` or `providers`, by name; nothing if that is no object."""
     found = lookup(content, name)
-    if not isinstance(found, dict):
-        return {}
-    return {key: part for key, part in found.items() if isinstance(part, dict)}
+    return found if isinstance(found, dict) else {}
 
 
 def declared(part: type[Any], *path: str, **words: Any) -> list[Setting]:
@@ -818,8 +871,9 @@ def declared(part: type[Any], *path: str, **words: Any) -> list[Setting]:
     return rows
 
 
-def mail_rows(part: type[Any], server: str, content: Any) -> list[Setting]:
+def mail_rows(server: str, content: Any) -> list[Setting]:
     """The rows of a mail server, with other texts if a server is not Google's."""
+    part = {"smtp": SmtpConfig, "imap": ImapConfig}[server]
     rows = declared(part, server)
     for section in ("smtp", server):
         host = lookup(content, section, "host")
@@ -850,18 +904,16 @@ def provider_rows(name: str, used: bool, stored_url: object) -> Iterator[Setting
 
 def make_table(content: Mapping[str, Any]) -> dict[str, Setting]:
     """Every setting by name, for the mail server, agents and providers of *content*."""
-    agents = objects_in(content, "agents")
-    accounts = objects_in(content, "providers")
+    agents = parts_of(content, "agents")
+    accounts = parts_of(content, "providers")
     agent_names = dict.fromkeys([*AGENT_NAMES, *agents])
     models = [lookup(agents, name, "model") or DEFAULT_MODEL for name in agent_names]
     used = sorted({provider_of(normal_model(model)) for model in models} - {""})
     rows: list[Setting] = []
     for item in fields(AppConfig):
         match item.name:
-            case "smtp":
-                rows += mail_rows(SmtpConfig, "smtp", content)
-            case "imap":
-                rows += mail_rows(ImapConfig, "imap", content)
+            case "smtp" | "imap":
+                rows += mail_rows(item.name, content)
             case "agents":
                 for name in agent_names:
                     (row,) = declared(AgentConfig, "agents", name, name=name)
@@ -1014,8 +1066,8 @@ def warn_once(message: str) -> None:
 
 def base_directory(base_dir: Directory = None) -> Path:
     """The absolute base directory: *base_dir*, else the variable, else the default."""
-    variable = clean(os.environ.get(BASE_DIR_VARIABLE, ""))
-    return absolute_path(os.fspath(base_dir or variable or DEFAULT_BASE_DIR))
+    given = os.fspath(base_dir or os.environ.get(BASE_DIR_VARIABLE, ""))
+    return absolute_path(clean(given) or DEFAULT_BASE_DIR)
 
 
 def absolute_path(text: str, below: Path | None = None) -> Path:
@@ -1210,8 +1262,10 @@ class Vault:
         self.path = path
         self.old_path = old_path
         self.is_external = is_external
-        self.key = read_key(path)
+        self.key = read_key(path, is_external)
         self.old_key = read_key(old_path)
+        if self.old_key == self.key:  # a rotation was stopped before it began
+            self.old_key = None
 
     @property
     def keys(self) -> list[bytes]:
@@ -1277,7 +1331,7 @@ class Vault:
             os.replace(self.old_path, backup)
         self.old_key = None
         logger.warning(
-            "the former machine key is kept as %s; delete it when no copy of"
+            "the old machine key is kept as %s; delete it when no copy of"
             " config.json needs it any more",
             backup,
         )
@@ -1296,14 +1350,21 @@ class Vault:
         )
 
 
-def read_key(path: Path) -> bytes | None:
-    key = read_file(path)
+def read_key(path: Path, is_external: bool = False) -> bytes | None:
+    """The machine key in a file; None if there is no file."""
+    hint = (
+        f"restore it from a copy, or {MOVE_AWAY};"
+        f" {KEY_FILE_VARIABLE} can name another machine key"
+    )
+    if is_external:
+        hint = f"{KEY_FILE_VARIABLE} must name the file of the machine key"
+    try:
+        key = read_file(path)
+    except ConfigError as error:
+        raise ConfigError(*error.problems, hint=hint) from error
     if key is not None and len(key) != MACHINE_KEY_BYTES:
-        raise ConfigError(
-            f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}",
-            hint=f"restore it from a copy, or {MOVE_AWAY};"
-            f" {KEY_FILE_VARIABLE} can name another machine key",
-        )
+        problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
+        raise ConfigError(problem, hint=hint)
     return key
 
 
@@ -1420,23 +1481,6 @@ def parse_config(data: bytes | None, path: Path) -> dict[str, Any]:
     return content
 
 
-def move_earlier_keys(content: dict[str, Any]) -> None:
-    """Move the keys that earlier versions stored, such as openai_api_key."""
-    for name in PROVIDERS:
-        earlier = f"{name}_api_key"
-        if not content.get(earlier):
-            content.pop(earlier, None)
-            continue
-        accounts = content.setdefault("providers", {})
-        account = accounts.setdefault(name, {}) if isinstance(accounts, dict) else None
-        if not isinstance(account, dict):
-            continue  # state() reports it
-        key = content.pop(earlier)
-        if account.setdefault("api_key", key) != key:
-            place = f"providers.{name}.api_key"
-            warn_once(f"{earlier} in {CONFIG_FILE} is ignored: {place} is there too")
-
-
 PROVIDER_NAME = re.compile(r"providers\.([a-z0-9_-]+)\.(api_key|api_base)")
 PROVIDER_VARIABLE = re.compile("([a-z0-9_]+)_(api_key|api_base)")
 
@@ -1453,7 +1497,6 @@ class Document:
         self.vault = vault
         self.is_new = data is None
         self.content = parse_config(data, self.path)
-        move_earlier_keys(self.content)
         self.changes: list[str] = []  # for the log
         self.cleared: list[str] = []  # the secrets that could not be read
 
@@ -1462,7 +1505,7 @@ class Document:
         """Every setting by name, for what is stored now."""
         return make_table(self.content)
 
-    def changed(self, change: str) -> None:
+    def note_change(self, change: str) -> None:
         self.changes.append(change)
         self.__dict__.pop("table", None)  # it may have other rows now
 
@@ -1478,6 +1521,8 @@ class Document:
 
     def find(self, name: str) -> Setting:
         """The setting of a dotted name or of a variable, in upper or lower case."""
+        if name in self.table:
+            return self.table[name]
         asked = name.strip().lower()
         for setting in self.table.values():
             variables = [variable.lower() for variable in setting.variables]
@@ -1496,7 +1541,7 @@ class Document:
         near = self.names_near(asked)
         if equals and near:
             value = "" if self.find(near[0]).secret else " VALUE"
-            problem = "the name and the value are two words"
+            problem = "give the name and the value as two words"
             hint = f"run {self.command('set', near[0])}{value}"
             return ConfigError(problem, hint=hint, status=2)
         hint = f"the names are:\n{list_names()}"
@@ -1622,41 +1667,40 @@ class Document:
             problem = found_problem(setting, error, value)
             raise ConfigError(problem, hint=hint) from None
 
-    def put(self, setting: Setting, value: Any) -> None:
-        """Store a checked value. A secret is encrypted, unless it did not change."""
+    def put(self, setting: Setting, value: Any) -> bool:
+        """Store a checked value, a secret encrypted; whether it is another one."""
         before = self.state(setting)
         is_same = before.value == value and not before.problem
-        if is_same and self.is_by_default(setting):
-            return
+        if is_same and (self.is_by_default(setting) or self.token(setting)):
+            return False
         content = value
-        if setting.secret:
+        if setting.secret and value:
             self.refuse_other_key()
-            if self.token(setting) and is_same:
-                return
-            if value:
-                masks.add(value)
-                content = SECRET_MARK + self.vault.seal(value)
+            masks.add(value)
+            content = SECRET_MARK + self.vault.seal(value)
         self.holder(setting, make=True)[setting.path[-1]] = content
-        if not is_same:
-            old, new = json.dumps(before.value), json.dumps(value)
-            change = "changed" if setting.secret else f"{old} -> {new}"
-            self.changed(f"{setting.name}: {change}")
+        if is_same:
+            return False
+        change = "changed"
+        if not setting.secret:
+            old = "invalid" if before.problem else json.dumps(before.value)
+            change = f"{old} -> {json.dumps(value)}"
+        self.note_change(f"{setting.name}: {change}")
+        return True
 
     def give(self, setting: Setting, value: Any) -> str:
         """Store what somebody gave, for the other mail server too if it has no other.
 
         Returns the name of the other server's setting, if it was changed too.
         """
+        other = self.same_of_other_server(setting)  # as long as it still is the same
+        self.put(setting, value)
         doubt = setting.doubt(value) if setting.doubt and value else ""
         if doubt:
             change = self.command("set", setting.name)
             logger.warning("%s: %s\nto change it: %s", setting.label, doubt, change)
-        other = self.same_of_other_server(setting)
-        self.put(setting, value)
-        count = len(self.changes)
-        if other and fits(other, value):
-            self.put(other, value)
-            return other.name if len(self.changes) > count else ""
+        if other and fits(other, value) and self.put(other, value):
+            return other.name
         return ""
 
     def reset(self, setting: Setting) -> bool:
@@ -1664,7 +1708,7 @@ class Document:
         if self.is_by_default(setting):
             return False
         self.holder(setting).pop(setting.path[-1], None)
-        self.changed(f"{setting.name}: reset")
+        self.note_change(f"{setting.name}: reset")
         return True
 
     def is_by_default(self, setting: Setting) -> bool:
@@ -1693,7 +1737,7 @@ class Document:
         holder = lookup(self.content, *path[:-1])
         if isinstance(holder, dict) and path[-1] in holder:
             del holder[path[-1]]
-            self.changed(f"{'.'.join(path)}: removed")
+            self.note_change(f"{'.'.join(path)}: removed")
 
     # Secrets ---------------------------------------------------------------
 
@@ -1735,12 +1779,13 @@ class Document:
         hint = f"{error.hint}; or run {self.command('setup')}"
         return ConfigError(str(error), hint=hint)
 
-    def error_for(self, setting: Setting) -> ConfigError:
-        """The error of a secret that no key opens."""
+    def error_for(self, *settings: Setting) -> ConfigError:
+        """The error of secrets that no key opens."""
+        names = ", ".join(setting.name for setting in settings)
         if self.has_other_key():
-            return self.key_error(setting.name)
-        problem = f"{setting.name} cannot be decrypted: its token is damaged"
-        hint = f"set it again: {self.command('set', setting.name)}"
+            return self.key_error(names)
+        problem = f"{names} cannot be decrypted: the token is damaged"
+        hint = f"set it again: {self.command('set', settings[0].name)}"
         return ConfigError(problem, hint=hint)
 
     def plain_secrets(self) -> dict[str, str]:
@@ -1774,6 +1819,21 @@ class Document:
                 node[place] = SECRET_MARK + self.vault.seal(plaintext)
         return bool(tokens)  # with none, config.json may just have been moved away
 
+    def move_earlier_keys(self) -> None:
+        """Move the keys that earlier versions stored, such as openai_api_key."""
+        for name in PROVIDERS:
+            earlier = f"{name}_api_key"
+            key = self.content.get(earlier)
+            setting = self.table[f"providers.{name}.api_key"]
+            with suppress(ConfigError):  # state() reports it
+                account = self.holder(setting, make=bool(key))
+                self.content.pop(earlier, None)
+                if key and not account.get("api_key"):
+                    account["api_key"] = key
+                elif key and account["api_key"] != key:
+                    ignored = f"{earlier} in {CONFIG_FILE} is ignored"
+                    warn_once(f"{ignored}: {setting.name} is there too")
+
     def warn(self) -> None:
         """Say what stands in the file in plain text, and what nothing reads."""
         plain = self.plain_secrets()
@@ -1782,6 +1842,11 @@ class Document:
         if plain:
             names = ", ".join(plain)
             warn_once(f"{names}: plain text in {self.path} until the next change")
+        for name in parts_of(self.content, "providers"):
+            meant = nearest_provider(name)
+            if meant:
+                ignored = f"nothing reads providers.{name} in {self.path}"
+                warn_once(f"{ignored}; did you mean providers.{meant}?")
         for setting in self.table.values():
             for variable in setting.variables:
                 text = self.content.get(variable, "")
@@ -1854,9 +1919,9 @@ class ConfigManager:
         document = self.read()
         states = document.valid_states()
         config = AppConfig()
-        for name in objects_in(document.content, "providers"):
+        for name in parts_of(document.content, "providers"):
             config.providers[name] = ProviderConfig()
-        for name in objects_in(document.content, "agents"):
+        for name in parts_of(document.content, "agents"):
             config.agents[name] = AgentConfig()
         self._loaded = {}
         for name, state in states.items():
@@ -1869,10 +1934,11 @@ class ConfigManager:
 
     def load_or_create(self) -> AppConfig:
         """Return what load() does; without a file, store the defaults first."""
-        config = self.load()
         if not self.config_path.exists():
-            self.save(config)
-        return config
+            with self.edit() as document:
+                if document.is_new:
+                    self.write(document, document.dump())
+        return self.load()
 
     def save(self, config: AppConfig) -> None:
         """Store *config*, its secrets encrypted.
@@ -1920,10 +1986,12 @@ class ConfigManager:
             data = read_file(self.config_path)
             if read_vault(self.base_dir).keys == vault.keys:
                 break  # else a rotation went on meanwhile
-        tighten(self.base_dir)
         document = Document(self.base_dir, vault, data)
         with suppress(ConfigError):  # get() reports it
             self.log_dir = document.path_of("log_dir")
+        # From here on, what is logged goes to the right directory.
+        tighten(self.base_dir)
+        document.move_earlier_keys()
         document.warn()
         return document
 
@@ -2034,6 +2102,14 @@ LOG_NAME = re.compile(r"run-(\d{4}-\d\d-\d\d)(?:\.(\d+))?\.log")
 RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """What a record says; a wrong number of arguments loses none of it."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):
+        return f"{record.msg} {record.args}"
+
+
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON, secrets masked."""
 
@@ -2043,7 +2119,7 @@ class JsonFormatter(logging.Formatter):
             "timestamp": now.isoformat(),
             "level": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": message_of(record),
         }
         for name, value in vars(record).items():
             if name not in RECORD_FIELDS:
@@ -2097,7 +2173,8 @@ class RunLog(logging.handlers.BaseRotatingHandler):
         return path
 
     def shouldRollover(self, _: logging.LogRecord) -> bool:  # noqa: N802
-        return Path(self.baseFilename) != self.current()
+        path = self.current()
+        return str(path) != self.baseFilename or not path.exists()
 
     def doRollover(self) -> None:  # noqa: N802
         self.close()
@@ -2122,6 +2199,9 @@ class RunLog(logging.handlers.BaseRotatingHandler):
 
     def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exc_info()[1]
+        if not isinstance(error, (OSError, ConfigError)):  # an odd value in `extra=`
+            print_error(f"warning: something could not be logged: {error!r}")
+            return
         if not self.problem:
             print_error(f"warning: cannot write the log {self.baseFilename}: {error}")
         self.problem = str(error)
@@ -2131,10 +2211,7 @@ class TerminalLog(logging.Handler):
     """What is logged for a person, on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            print_error(f"{record.levelname.lower()}: {record.getMessage()}")
-        except Exception:
-            self.handleError(record)
+        print_error(f"{record.levelname.lower()}: {message_of(record)}")
 
 
 def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
@@ -2149,9 +2226,9 @@ def configure_logging(base_dir: Directory = None, verbosity: int = 0) -> None:
     logger too.
     """
     manager = ConfigManager(base_dir)
+    set_handlers(RunLog(manager, logging.DEBUG), verbosity)
     with suppress(ConfigError):  # load() reports it
         manager.read()  # for log_dir
-    set_handlers(RunLog(manager, logging.DEBUG), verbosity)
 
 
 def set_handlers(run_log: RunLog, verbosity: int) -> None:
@@ -2193,7 +2270,7 @@ def write_out(text: str) -> None:
         sys.stdout.flush()
     except UnicodeEncodeError as error:
         problem = f"{error.encoding} cannot encode it"
-        raise ConfigError(problem, hint="set PYTHONUTF8=1") from None
+        raise ConfigError(problem, hint="set PYTHONIOENCODING=utf-8") from None
     except BrokenPipeError:  # the reader has seen what it wanted
         sys.exit(1)
     except OSError as error:
@@ -2228,8 +2305,8 @@ def command_line(base_dir: Path, *words: str) -> str:
     program = [*sys.orig_argv[:1], script]
     if started_as.stem == "job-hunter":
         program = ["job-hunter" if shutil.which("job-hunter") else str(started_as)]
-    elif "UV" in os.environ:  # uv run sets it, and chooses the Python
-        program = ["uv", "run", script]
+    if "UV" in os.environ:  # uv run sets it, and finds the Python or the script
+        program = ["uv", "run", program[-1]]
     is_default = str(base_dir) == os.path.expanduser(DEFAULT_BASE_DIR)
     if is_default and not os.environ.get(BASE_DIR_VARIABLE):
         return shlex.join([*program, *words])
@@ -2340,15 +2417,18 @@ class Keyboard:
 
     def read(self, prompt: str, hidden: bool) -> str:
         """One answer; EOFError if there is none any more."""
-        if hidden and sys.platform == "win32":
-            return getpass(prompt)
-        if hidden and self.visible:
-            return self.read_hidden(prompt)
-        if hidden:  # standard input only looks like a terminal
-            print_error("warning: what you type will be visible")
-        self.set_echo(True)
         try:
+            if hidden and sys.platform == "win32":
+                return getpass(prompt)
+            if hidden and self.visible:
+                return self.read_hidden(prompt)
+            if hidden:  # standard input only looks like a terminal
+                print_error("warning: what you type will be visible")
+            self.set_echo(True)
             return read_visible(prompt)
+        except BaseException:
+            print_error("")  # what comes next begins a line of its own
+            raise
         finally:
             self.set_echo(False)
 
@@ -2380,7 +2460,9 @@ def terminal_settings() -> list[Any] | None:
 
 def is_terminal() -> bool:
     """Whether somebody can be asked."""
-    return sys.stdin is not None and sys.stdin.isatty()
+    with suppress(AttributeError, ValueError):  # there is no stream, or it is closed
+        return sys.stdin.isatty()
+    return False
 
 
 def read_visible(prompt: str) -> str:
@@ -2418,50 +2500,69 @@ def read_standard_input() -> str:
 
 
 class FromVariable:
-    """The text in the variable of a setting, or in the file that NAME_FILE names.
+    """The text in a variable of a setting, or in the file that NAME_FILE names.
 
-    `text` is "" if none is set, and `problem` says why it cannot be used.
+    It is read once, when this is made: a file may be a pipe. `variable` is the name of
+    the one that was set, and `text` is "" if none was.
     """
 
     def __init__(self, setting: Setting) -> None:
-        files = [f"{name}_FILE" for name in setting.variables]
-        name = first_set([*setting.variables, *files]) or setting.variables[0]
-        self.variable = name.removesuffix("_FILE")
+        names = list(setting.variables)
+        files = [f"{name}_FILE" for name in names]
+        self.variable = first_set([*names, *files]) or names[0]
         self.text = ""
-        self.problem = ""
+        self.why_empty = "not set"
+        self.problem = ""  # why it cannot be read
         try:
-            self.text = self.read()
+            if self.variable in files:
+                self.why_empty = "the file that it names is empty"
+                self.text = self.read_file()
+            else:
+                self.text = self.read()
         except (ConfigError, ValueError) as error:
             self.problem = str(error)
 
     def read(self) -> str:
-        text = clean(os.environ.get(self.variable, ""))
-        file = clean(os.environ.get(f"{self.variable}_FILE", ""))
-        if not file:
-            return text
-        if text:
-            raise ValueError(f"{self.variable}_FILE is set too; unset one of them")
+        file = first_set([f"{self.variable}_FILE"])
+        if file:
+            raise ValueError(f"{file} is set too; unset one of them")
+        return clean(os.environ.get(self.variable, ""))
+
+    def read_file(self) -> str:
+        path = os.path.expanduser(clean(os.environ[self.variable]))
+        # The path is not repeated, for it may be the secret itself.
         with (
-            explained("the file cannot be read"),  # its name may be the secret
-            open(os.path.expanduser(file), "rb") as opened,
+            explained("the file that it names cannot be read"),
+            open(path, "rb") as file,
         ):
-            return read_stream(opened)
+            return clean(read_stream(file))
+
+    def value(self, setting: Setting) -> Any:
+        """The value that it gives a setting, "" if none; ValueError if it is wrong."""
+        if self.problem:
+            raise ValueError(self.problem)
+        return setting.parse(self.text) if self.text else ""
 
 
-def note_models(document: Document, changed: Iterable[str]) -> None:
-    """Say what just chosen models need besides a key that setup asks for."""
-    rows = [document.table[name] for name in changed]
-    models = [document.get(row.name) for row in rows if row.must_be_chosen]
+def notes_on_models(
+    document: Document, names: Iterable[str], asks_for_keys: bool
+) -> Iterator[str]:
+    """What the models of the settings *names* need besides what setup asks for."""
+    rows = [document.table[name] for name in names]
+    models = [document.state(row).value for row in rows if row.must_be_chosen]
     for provider in dict.fromkeys(provider_of(model) for model in models):
         base_url = document.find(f"providers.{provider}.api_base")
         key = document.find(f"providers.{provider}.api_key")
+        set_key = document.command("set", key.name)
+        is_missing = document.state(key).status == "missing"
         if provider == "ollama":
             stored_url = document.state(base_url).value
             where = base_url_in_use(provider, stored_url).removeprefix("http://")
-            print_error(f"Ensure Ollama is running at {where}")
-        elif provider not in PROVIDERS and document.state(key).status == "missing":
-            give = document.command("set", key.name)
-            print_error(f"note: if {provider} needs an API key, give it with: {give}")
+            yield f"Ensure Ollama is running at {where}"
+        elif is_missing and provider not in PROVIDERS:
+            yield f"note: if {provider} needs an API key, set it with: {set_key}"
+        elif is_missing and not asks_for_keys and not first_set(key.variables):
+            yield f"note: {key.label} is missing; set it with: {set_key}"
 
 
 MENU = f"""\
@@ -2515,12 +2616,12 @@ def ask(
             text = keyboard.read(prompt_for(setting, keep), hidden=setting.secret)
             text = clean(text)
             if text == "?":
-                print_error(setting.help or f"There is no help for {setting.name}.")
+                print_error(setting.help)
                 continue
             if text == "" and (keep != "" or optional):
                 return keep
             return setting.parse(text)
-        except EOFError:
+        except (EOFError, OSError):  # OSError: the terminal is gone
             raise ConfigError("input ended") from None
         except UnicodeDecodeError:
             print_error("  Not accepted: expected UTF-8 text.")
@@ -2544,7 +2645,9 @@ class Setup:
         self.args = args
         self.given: set[str] = set()  # the settings asked for or given this time
         self.done: set[str] = set()  # those that setup does not ask for any more
+        self.again: set[str] = set()  # those to ask for although they are configured
         self.is_custom = False  # whether each model is asked for, without the menu
+        self.notes: set[str] = set()  # those that were printed
         self.named = named_models(args)
 
     def run(self) -> Document:
@@ -2562,7 +2665,7 @@ class Setup:
         if not unreadable:
             return
         document.vault.refuse_missing_external_key()
-        logger.warning("%s", document.error_for(unreadable[0]))
+        logger.warning("%s", document.error_for(*unreadable))
         for setting in unreadable:
             document.clear(setting)
 
@@ -2583,6 +2686,12 @@ class Setup:
                     document.put(other, state.value)
                     self.given.add(other.name)
 
+    def print_notes(self, document: Document, names: Iterable[str]) -> None:
+        for note in notes_on_models(document, names, asks_for_keys=True):
+            if note not in self.notes:
+                print_error(note)
+            self.notes.add(note)
+
     # At a terminal ----------------------------------------------------------
 
     def from_terminal(self) -> None:
@@ -2595,8 +2704,9 @@ class Setup:
             self.set_models(document, self.named)
             self.complete_logins(document)
             document.vault.fernet()  # now: later questions follow without a pause
-        note_models(document, sorted(self.given))
+        self.print_notes(document, sorted(self.given & document.table.keys()))
         if not self.next_question(document):
+            document.valid_states()  # raises what is wrong and not asked for
             print_error("Everything is configured.")
             print_error(f"To change one value: {document.command('set')} NAME")
             again = document.command("setup", "--reconfigure")
@@ -2631,13 +2741,14 @@ class Setup:
                     document = self.manager.read()
         except (ConfigError, KeyboardInterrupt, SystemExit):
             go_on = command_line(self.manager.base_dir, "setup")
-            print_error("\nSetup is not finished; your answers are saved.")
+            print_error("Setup is not finished; what you answered is saved.")
             print_error(f"To go on: {go_on}")
             raise
 
     def next_question(self, document: Document) -> Setting | None:
         for name, setting in document.table.items():
-            is_due = self.args.reconfigure or not document.is_answered(setting)
+            is_asked_again = self.args.reconfigure or name in self.again
+            is_due = is_asked_again or not document.is_answered(setting)
             if setting.question and name not in self.done and is_due:
                 return setting
         return None
@@ -2649,7 +2760,7 @@ class Setup:
             return
         with self.manager.edit() as changed:
             self.set_models(changed, PRESETS[choice] | self.named)
-        note_models(changed, [row.name for row in model_rows(changed).values()])
+        self.print_notes(changed, [row.name for row in model_rows(changed).values()])
 
     def present_choice(self, document: Document) -> str:
         """What the menu suggests: the preset that is stored, if any."""
@@ -2658,37 +2769,38 @@ class Setup:
             state = document.state(row)
             if state.status == "configured":
                 chosen[agent] = state.value
-        if not chosen:
+        if not chosen or self.again:
             return "fully_free"
         for name, models in PRESETS.items():
             if models == chosen:
                 return name
         return "custom"
 
-    def back_to_menu(self) -> None:
-        """Forget the models that were chosen, for somebody who has no key for them."""
+    def back_to_menu(self, document: Document) -> None:
+        """Ask for the models again, for somebody who has no key for them."""
         self.is_custom = False
         self.named = {}
-        with self.manager.edit() as document:
-            for row in model_rows(document).values():
-                document.reset(row)
-                self.done.discard(row.name)
+        self.again = {row.name for row in model_rows(document).values()}
+        self.done -= self.again
 
     def ask_for(self, keyboard: Keyboard, document: Document, setting: Setting) -> None:
         """Ask for one value. Enter at a missing API key leads back to the menu."""
         stored = document.state(setting)
         keep = stored.value
         question = setting.question
-        is_key = setting.path[0] == "providers"
+        rows = model_rows(document).values()
+        providers = [provider_of(document.state(row).value) for row in rows]
+        is_model_key = setting.path[0] == "providers" and setting.path[1] in providers
         if setting.must_be_chosen and stored.status != "configured":
             keep = self.model_before(document, setting)
-        if is_key and keep == "":
+        if is_model_key and keep == "":
             way_out = "(hidden; Enter to choose other models)"
             question = question.replace("(hidden)", way_out)
         asked = replace(setting, question=question)
-        answer = ask(keyboard, asked, keep, optional=is_key or not setting.required)
-        if answer == "" and is_key:
-            self.back_to_menu()
+        optional = is_model_key or not setting.required
+        answer = ask(keyboard, asked, keep, optional)
+        if answer == "" and is_model_key:
+            self.back_to_menu(document)
             return
         self.done.add(setting.name)
         self.given |= {setting.name, setting.same_for}
@@ -2704,7 +2816,7 @@ class Setup:
             if is_other and document.state(password).value:
                 document.give(password, "")
                 print_error(f"Removed the stored password, which belongs to {former}.")
-        note_models(document, [setting.name])
+        self.print_notes(document, [setting.name])
 
     def model_before(self, document: Document, setting: Setting) -> str:
         """What to suggest for an agent's model: that of the agent before it."""
@@ -2734,7 +2846,8 @@ class Setup:
             for name, value in values.items():
                 document.give(document.table[name], value)
                 self.given |= {name, document.table[name].same_for}
-        note_models(document, sorted(self.given & document.table.keys()))
+            document.valid_states()  # or nothing is stored
+        self.print_notes(document, sorted(self.given & document.table.keys()))
         return document
 
     def values_to_take(
@@ -2743,19 +2856,18 @@ class Setup:
         """The wanted values of all variables, by setting; raises all that is wrong."""
         values = {}
         problems = []
-        for name, setting in document.table.items():
-            if name in given:
-                try:
-                    value = self.value_to_take(document, setting, given[name])
-                except ValueError as error:
-                    problems.append(f"{given[name].variable}: {error}")
-                else:
-                    values[name] = value
+        for name, variable in given.items():
+            try:
+                value = self.value_to_take(document, document.table[name], variable)
+            except ValueError as error:
+                problems.append(f"{variable.variable}: {error}")
+            else:
+                values[name] = value
         if problems:
             raise ConfigError(
                 *problems,
-                hint="set each variable, or put a file's path in <VARIABLE>_FILE;"
-                f" or run {document.command('setup')}",
+                hint="set or correct each variable, or name a file that holds its value"
+                f" in <VARIABLE>_FILE; or run this: {document.command('setup')}",
             )
         return {name: value for name, value in values.items() if value != ""}
 
@@ -2766,37 +2878,40 @@ class Setup:
         return dict.fromkeys(unset, DEFAULT_MODEL) | self.named
 
     def value_to_take(
-        self, document: Document, setting: Setting, given: FromVariable
+        self, document: Document, setting: Setting, variable: FromVariable
     ) -> Any:
         """The value to take from a variable, "" for none; ValueError if it is wrong."""
         state = document.state(setting)
         is_answered = document.is_answered(setting)
         is_stored = is_answered and state.status != "default"
-        ignored = "%s ignored: %s"
-        try:
-            if given.problem:
-                raise ValueError(given.problem)
-            value = setting.parse(given.text) if given.text else ""
-        except ValueError as error:
-            if self.args.reconfigure or not is_stored:
-                raise
-            logger.warning(ignored, given.variable, error)
+        if is_stored and not self.args.reconfigure:
+            self.warn_if_ignored(setting, state, variable)
             return ""
+        value = variable.value(setting)
         if value == "" and setting.required and not is_answered:
-            raise ValueError(self.why_missing(document, setting))
-        if self.args.reconfigure or not is_stored:
-            return value
-        if value not in ("", state.value):
-            why = "a different value is stored (--reconfigure overrides it)"
-            logger.warning(ignored, given.variable, why)
-        return ""
+            raise ValueError(self.why_missing(document, setting, variable))
+        return value
 
-    def why_missing(self, document: Document, setting: Setting) -> str:
+    def warn_if_ignored(
+        self, setting: Setting, state: State, variable: FromVariable
+    ) -> None:
+        """Say that a variable does not count, if it holds another value."""
+        why = "a different value is stored (--reconfigure overrides it)"
+        try:
+            if variable.value(setting) in ("", state.value):
+                return
+        except ValueError as error:
+            why = str(error)
+        logger.warning("%s ignored: %s", variable.variable, why)
+
+    def why_missing(
+        self, document: Document, setting: Setting, variable: FromVariable
+    ) -> str:
         for one in (setting, document.table.get(setting.same_for, setting)):
             problem = document.state(one).problem
             if problem:
-                return f"not set, and {problem}"
-        return "not set"
+                return f"{variable.why_empty}, and {problem}"
+        return variable.why_empty
 
 
 def model_rows(document: Document) -> dict[str, Setting]:
@@ -2818,40 +2933,21 @@ TRY_LATER = "wait a few minutes, then run check again"
 
 
 class Result(Exception):
-    """What came of testing a service, and what to do about it, a line each."""
+    """What came of testing a service, and what to do about it, a line each.
+
+    `successors` has the models to use instead of those that a provider does not offer.
+    """
 
     def __init__(self, outcome: str, what: str, *todo: str) -> None:
         super().__init__(what)
         self.outcome = outcome  # ok, failed, skipped or change
         self.what = what
         self.todo = todo
+        self.successors: dict[str, str] = {}
 
 
 def failure(what: str, *todo: str) -> Result:
     return Result("failed", what, *todo)
-
-
-class NotOffered(Result):
-    """Models that a provider does not offer, and their successors where it has some."""
-
-    def __init__(self, what: str, todo: list[str], successors: dict[str, str]) -> None:
-        super().__init__("failed", what, *todo)
-        self.successors = successors
-
-    def fix(self) -> None:
-        """Count as to be changed, unless a model has no successor."""
-        if not self.todo:
-            self.outcome = "change"
-
-
-class HttpRefusal(Exception):
-    """An answer of a provider that is not the list of models."""
-
-    def __init__(self, code: int, said: str, location: str) -> None:
-        super().__init__(code)
-        self.code = code
-        self.said = said
-        self.location = location
 
 
 def shorten(said: object) -> str:
@@ -2879,6 +2975,7 @@ class Service:
     title = ""
     place = ""  # its host and port, or its base URL
     place_settings = ""  # what to change if that is wrong
+    host_setting = ""  # and if the host cannot be found
 
     def __init__(self, document: Document, tls: Any, timeout: float) -> None:
         self.document = document
@@ -2905,7 +3002,8 @@ class Service:
                 longer = "or give it more time with --timeout"
                 return failure("did not answer in time", f"{check_place}, {longer}")
             case socket.gaierror():
-                return failure("cannot find the host", check_place)
+                todo = f"check the network, and {self.host_setting}"
+                return failure("cannot find the host", todo)
             case ConnectionRefusedError():
                 return failure("refuses the connection", check_place)
             case ssl.SSLEOFError() | ConnectionError() | EOFError():
@@ -2921,7 +3019,7 @@ class Service:
     def bug(self, error: Exception) -> Result:
         logger.error("unexpected failure while testing %s", self, exc_info=error)
         return failure(
-            f"could not be tested: a bug in job_hunter ({type(error).__name__})",
+            f"could not be tested: an error in job_hunter ({type(error).__name__})",
             "the log has the whole error",
         )
 
@@ -2953,7 +3051,8 @@ REPLY_KINDS = {
     "web login": "browser",
     "webalert": "browser",
     "not enabled for imap": "access",
-    "disabled": "access",
+    "access is disabled": "access",
+    "is disabled for": "access",
     "too many": "later",
     "limit": "later",
     "quota": "later",
@@ -2964,6 +3063,7 @@ REPLY_KINDS = {
     "credentials": "password",
     "authenticationfailed": "password",
     "authentication failed": "password",
+    "authenticate failed": "password",
     "login failed": "password",
 }
 
@@ -2984,12 +3084,13 @@ class MailServer(Service):
         self.password = document.get(f"{section}.password")
         self.place = f"{self.host}:{self.port}"
         ports = f"(usually {self.usual_ports})"
+        self.host_setting = f"{section}.host"
         self.place_settings = f"{section}.host and {section}.port {ports}"
 
     def attempt(self) -> str:
         if not (self.username and self.password):
-            give = f"give them: {self.document.command('setup')}"
-            raise failure("has no user name or no password", give)
+            give = f"set them with: {self.document.command('setup')}"
+            raise failure("no user name or password is stored", give)
         self.log_in()
         return f"logged in as {self.username}"
 
@@ -3164,28 +3265,44 @@ def words_of(model: str) -> set[str]:
     return set(re.findall("(?<![a-z0-9])[a-z]{2,}", model.lower()))
 
 
-def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
-    """The models of *offered* for conversation, the nearest to *model* first."""
-    words = words_of(model) - STAGES
-    undated = re.sub(r"-\d{4}.*", "", model)
+def without_date(model: str) -> str:
+    return re.sub(r"-\d{4}.*", "", model)
 
-    def distance(other: str) -> tuple[int, bool, bool, float]:
+
+def version_of(model: str) -> list[float]:
+    """The numbers in a model's name: claude-3-5-sonnet-20241022 has 3 and 5."""
+    return [float(n) for n in re.findall(r"\d+(?:\.\d+)?", without_date(model))]
+
+
+def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
+    """The models of *offered* for conversation, the nearest to *model* first.
+
+    Those with the same words come first; of these the same model under a longer name,
+    then finished and undated ones, then the newest.
+    """
+    words = words_of(model) - STAGES
+    undated = without_date(model)
+
+    def distance(other: str) -> tuple[int, bool, bool, bool]:
+        is_other_version = not other.startswith(undated)
         is_unfinished = bool(words_of(other) & STAGES)
-        is_dated = re.search(r"-\d{4}", other) is not None
-        likeness = SequenceMatcher(None, undated, other).ratio()
-        other_words = words_of(other) - STAGES
-        return len(other_words ^ words), is_unfinished, is_dated, -likeness
+        is_dated = without_date(other) != other
+        different_words = words ^ (words_of(other) - STAGES)
+        return len(different_words), is_other_version, is_unfinished, is_dated
 
     for_chat = [other for other in offered if not words_of(other) & NOT_FOR_CHAT]
-    return sorted(for_chat, key=distance)
+    newest_first = sorted(for_chat, key=version_of, reverse=True)
+    return sorted(newest_first, key=distance)
 
 
 def successor(model: str, offered: Iterable[str]) -> str:
     """The nearest of the same family; "" if there is none."""
-    words = words_of(model)
+    words = words_of(model) - STAGES
+    if not words:
+        return ""
     for other in nearest_models(model, offered):
         is_same_family = words & FAMILIES == words_of(other) & FAMILIES
-        if is_same_family and words - STAGES <= words_of(other):
+        if is_same_family and words <= words_of(other):
             return other
     return ""
 
@@ -3212,12 +3329,18 @@ def reason_in(content: bytes) -> str:
     return ""
 
 
+#: Names in them are never looked up on the internet: ICANN's choice of 2024 for
+#: private use (host.docker.internal is such a name), RFC 6762 and RFC 8375.
+PRIVATE_DOMAINS = (".internal", ".local", ".home.arpa")
+
+
 def is_near(host: str) -> bool:
-    """Whether a host is this machine, in a private network, or a name without a dot."""
+    """Whether a host is this machine, or in a private network by address or name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host[:1].isalpha() and "." not in host
+        is_bare = host[:1].isalpha() and "." not in host
+        return is_bare or host.endswith(PRIVATE_DOMAINS)
     return (getattr(address, "ipv4_mapped", None) or address).is_private
 
 
@@ -3237,15 +3360,17 @@ class ModelServer(Service):
         self.set_key = document.command("set", key.name)
         url_variable = base_url_variables(name)[0]
         self.place_settings = f"providers.{name}.api_base or {url_variable}"
-        if self.proxy():
-            self.place_settings += ", and the proxy variables (a proxy is in use)"
+        self.host_setting = self.place_settings
         self.agents: dict[str, list[str]] = {}  # by the model that they use
 
     def attempt(self) -> str:
         self.require_key()
         if not self.place:
-            what = f"has no base URL; to give one: {self.place_settings}"
-            raise Result("skipped", what)
+            set_url = self.document.command("set", f"providers.{self.name}.api_base")
+            todo = f"if it needs one, set it with: {set_url}"
+            raise Result("skipped", "has no base URL", todo)
+        if self.proxy():
+            self.place_settings += ", and the proxy variables (a proxy is in use)"
         self.refuse_unusable_url()
         offered = self.offered()
         missing = {}
@@ -3267,15 +3392,17 @@ class ModelServer(Service):
         return request.getproxies().get(scheme, "")
 
     def require_key(self) -> None:
-        give = f"give it: {self.set_key}"
+        give = f"set it with: {self.set_key}"
         if self.provider.needs_key and not self.key:
+            if self.place != self.provider.base_url:
+                give += " (any word will do for a server that needs none)"
             raise failure(f"needs the {self.title} API key", give)
         try:
             check_key(self.name, True, self.key)
         except ValueError as error:
             raise failure(f"has an unusable API key: {error}", give) from None
 
-    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> NotOffered:
+    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> Result:
         """The failure of models that are not offered, and what to choose instead."""
         successors = {}
         todo = []
@@ -3292,7 +3419,9 @@ class ModelServer(Service):
             change = self.document.command("set", f"agents.{agents[0]}.model")
             todo.append(f"it offers {five}")
             todo.append(f"choose a model for {', '.join(agents)}: {change}")
-        return NotOffered(f"does not offer {', '.join(names)}", todo, successors)
+        result = failure(f"does not offer {', '.join(names)}", *todo)
+        result.successors = successors
+        return result
 
     def refuse_unusable_url(self) -> None:
         """Raise if it is no URL, or if a key would go unencrypted to the internet."""
@@ -3303,11 +3432,17 @@ class ModelServer(Service):
             raise failure(f"has no usable base URL: {error}", place) from None
         if url.scheme == "https" or not self.key:
             return
-        for who in filter(None, (self.place, self.proxy())):  # who would get the key
-            url = urlsplit(who if "://" in who else f"//{who}")
-            if not is_near(url.hostname or ""):
-                what = "not contacted: your key would be sent unencrypted"
-                raise failure(what, f"give an https:// base URL: {self.place_settings}")
+        what = "not contacted: your key would be sent unencrypted"
+        if not is_near(url.hostname or ""):
+            raise failure(what, f"use an https:// base URL: {self.place_settings}")
+        proxy = self.proxy()
+        if not proxy:
+            return
+        if "://" not in proxy:
+            proxy = f"//{proxy}"
+        if not is_near(urlsplit(proxy).hostname or ""):
+            todo = f"name {url.hostname} in the variable NO_PROXY"
+            raise failure(f"{what}, through a proxy", todo)
 
     def offered(self) -> list[str]:
         """The models in the provider's list, by the names that it gives them."""
@@ -3330,13 +3465,18 @@ class ModelServer(Service):
                 for item in items:
                     match item:
                         case {"id": str(name)} | {"name": str(name)}:
-                            yield name.removeprefix("models/").removesuffix(":latest")
+                            name = name.removeprefix("models/").removesuffix(":latest")
+                            model = f"{self.name}/{name}"
+                            if normal_model(model) == model:  # or it cannot be stored
+                                yield name
             case _:
                 place = f"check {self.place_settings}"
+                if not urlsplit(self.place).path:
+                    place += "; it usually ends in /v1"
                 raise failure("did not return a list of models", place)
 
     def fetch(self, url: str) -> Any:
-        """What the JSON at *url* says; None if it is not JSON. Raises HttpRefusal."""
+        """What the JSON at *url* says; None if it is not JSON. Raises a Result."""
         from urllib import request
         from urllib.error import HTTPError
 
@@ -3355,23 +3495,19 @@ class ModelServer(Service):
         try:
             with opener.open(asked, timeout=self.timeout) as answer:
                 return json.loads(answer.read(LONGEST_ANSWER))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return None
         except HTTPError as error:
             with error:
                 said = reason_in(error.read(LONGEST_ANSWER))
-                location = error.headers.get("Location", "")
-                raise HttpRefusal(error.code, said, location) from None
+                location = shorten(error.headers.get("Location", ""))
+                raise self.refusal(error.code, said, location) from None
 
     def explain(self, error: Exception) -> Result:
         from http.client import HTTPException
         from urllib.error import URLError
 
         match error:
-            case HttpRefusal(code=404) if self.name not in PROVIDERS:
-                return Result("skipped", "has no list of models")
-            case HttpRefusal():
-                return self.explain_refusal(error)
             case ConnectionError():  # RemoteDisconnected is an HTTPException too
                 return super().explain(error)
             case HTTPException():
@@ -3384,32 +3520,36 @@ class ModelServer(Service):
                 return super().explain(reason)
         return super().explain(error)
 
-    def explain_refusal(self, error: HttpRefusal) -> Result:
-        said = cite(error.said)
+    def refusal(self, code: int, said: str, location: str) -> Result:
+        """What an HTTP status other than 200 means, with the reason that it gives."""
         place = f"check {self.place_settings}"
-        refused, renew = "refused the key", f"then give another key: {self.set_key}"
-        if not self.key:
-            refused, renew = "requires a key", f"then give it: {self.set_key}"
         # Gemini and xAI answer 400 to a wrong key.
-        is_about_key = error.code == 400 and "api key" in error.said.lower()
-        if error.code == 401 or is_about_key:
-            return failure(f"{refused}: {said}", self.see_owner(), renew)
-        match error.code:
+        if code == 401 or (code == 400 and "api key" in said.lower()):
+            return self.refused_key("refused the key", said)
+        if 300 <= code < 400:
+            where = location or "nowhere"
+            return failure(f"redirects to {where}, where nothing was sent", place)
+        if code >= 500:
+            what = f"is overloaded or down (HTTP {code}): {cite(said)}"
+            return failure(what, TRY_LATER)
+        match code:
             case 402 | 403:
-                return failure(f"denied access: {said}", self.see_owner(), renew)
-            case 429:
-                return failure(f"reports too many requests: {said}", TRY_LATER)
+                return self.refused_key("denied access", said)
+            case 404 if self.name not in PROVIDERS:
+                return Result("skipped", "has no list of models")
             case 407:
                 what = "cannot be reached: the proxy requires a login"
                 return failure(what, CHECK_PROXY)
-            case code if code >= 500:
-                what = f"is overloaded or down (HTTP {code}): {said}"
-                return failure(what, TRY_LATER)
-            case code if 300 <= code < 400:
-                where = shorten(error.location)
-                return failure(f"redirects to {where}, where nothing was sent", place)
-        what = f"has no list of models (HTTP {error.code}: {said})"
+            case 429:
+                return failure(f"reports too many requests: {cite(said)}", TRY_LATER)
+        what = f"has no list of models (HTTP {code}: {cite(said)})"
         return failure(what, place, f"or the key may be wrong: {self.set_key}")
+
+    def refused_key(self, what: str, said: str) -> Result:
+        renew = f"then set another key: {self.set_key}"
+        if not self.key:
+            what, renew = "requires a key", f"then set it: {self.set_key}"
+        return failure(f"{what}: {cite(said)}", self.see_owner(), renew)
 
     def see_owner(self) -> str:
         if self.place == self.provider.base_url and self.provider.needs_key:
@@ -3420,20 +3560,24 @@ class ModelServer(Service):
 class Ollama(ModelServer):
     """Ollama, which needs no key and offers what was pulled."""
 
-    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> NotOffered:
+    def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> Result:
         names = list(missing.values())
         todo = [f"pull it: ollama pull {shlex.quote(name)}" for name in names]
-        pulled = ", ".join(offered[:10]) or "nothing"
-        todo.append(f"or choose one of what is pulled: {pulled}")
-        return NotOffered(f"has not pulled {', '.join(names)}", todo, {})
+        if offered:
+            todo.append(f"or choose what is pulled: {', '.join(offered[:10])}")
+        return failure(f"has not pulled {', '.join(names)}", *todo)
 
     def explain(self, error: Exception) -> Result:
         from urllib.error import URLError
 
         match error:
             case URLError(reason=ConnectionRefusedError()):
-                place = f"or check {self.place_settings}"
-                return failure("is not running", f"start it: ollama serve; {place}")
+                start = "start it: ollama serve"
+                if not shutil.which("ollama"):
+                    start = "install it: https://ollama.com/download"
+                return failure(
+                    "is not running", start, f"or check {self.place_settings}"
+                )
         return super().explain(error)
 
 
@@ -3450,7 +3594,7 @@ def services_in_use(document: Document, timeout: float) -> list[Service]:
     for setting in document.table.values():
         if not setting.must_be_chosen:
             continue
-        model = document.get(setting.name)
+        model = document.state(setting).value
         name = provider_of(model)
         if name not in services:
             kind = Ollama if name == "ollama" else ModelServer
@@ -3497,16 +3641,17 @@ def cmd_setup(args: argparse.Namespace, manager: ConfigManager) -> None:
     setup = Setup(manager, args)
     document = setup.run()
     manager.ensure_dirs()
+    print_summary(summarize(document, setup.given))
+    document.valid_states()  # raises what is wrong with a value that is not asked for
     if document.get("mailing_address") == "":
         logger.warning(
             "no mailing address (MAILING_ADDRESS): CAN-SPAM requires one in each mail"
         )
-    print_summary(summarize(document, setup.given))
-    document.valid_states()
     models = {document.get(row.name) for row in model_rows(document).values()}
     words = ["check"]
     if models & {SONNET, HAIKU}:
-        words.append("--fix")  # they are retired: it changes them to their successors
+        words.append("--fix")
+        print_error("\nAnthropic has retired these Claude models; --fix replaces them.")
     print_error(f"\nNext: {document.command(*words)}")
 
 
@@ -3525,7 +3670,7 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
         setting = document.table[name]
         title = setting.label or name
         if state.problem:
-            problem = f"{title}: {state.problem}"
+            problem = str(state.problem).replace(name, title, 1)
             problems.append(ConfigError(problem, hint=state.problem.hint))
         elif state.status == "missing" and setting.required:
             hint = f"run {document.command('setup')}"
@@ -3547,13 +3692,15 @@ def cmd_get(args: argparse.Namespace, manager: ConfigManager) -> None:
 def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
     document = manager.read()
     setting = document.find(args.name)
-    if setting.secret and args.value:
+    if setting.secret and any(args.value):
         raise ConfigError(
             "other users can see a secret on the command line",
-            hint="type it at the hidden prompt of, or pipe it into:"
+            hint="run this, and type it at the hidden prompt or pipe it in:"
             f" {document.command('set', setting.name)}",
             status=2,
         )
+    if setting.secret:
+        document.refuse_other_key()  # before somebody types it
     if args.value:
         value = document.checked(setting, " ".join(args.value))
     elif is_terminal():
@@ -3565,36 +3712,41 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
         except ValueError as error:
             raise ConfigError(f"{setting.name}: {error}") from None
         value = document.checked(setting, text)
-    change(manager, setting, value)
-
-
-def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> None:
-    setting = manager.read().find(args.name)
     with manager.edit() as document:
-        other = document.same_of_other_server(setting)
-        document.reset(setting)
-        is_reset = other is not None and document.reset(other)
-    tell_other(other.name if other and is_reset else "")
-
-
-def change(manager: ConfigManager, setting: Setting, value: Any) -> None:
-    """Store one value, and say what else that changed."""
-    with manager.edit() as document:
-        other = document.give(setting, value)
-    tell_other(other)
-    note_models(document, [setting.name])
+        also_changed = document.give(setting, value)
+    tell_other(also_changed)
+    for note in notes_on_models(document, [setting.name], asks_for_keys=False):
+        print_error(note)
     note_login(document, setting)
 
 
+def cmd_unset(args: argparse.Namespace, manager: ConfigManager) -> None:
+    manager.read().find(args.name)  # an unknown name makes no directory
+    also_changed = ""
+    with manager.edit() as document:
+        setting = document.find(args.name)
+        other = document.same_of_other_server(setting)
+        document.reset(setting)
+        if other and document.reset(other):
+            also_changed = other.name
+    tell_other(also_changed)
+
+
 def note_login(document: Document, setting: Setting) -> None:
-    """Say that another mail server gets the stored password from now on."""
+    """Say that another mail server gets the stored login from now on."""
     section, _, column = setting.name.partition(".")
     if column != "host" or not document.changes:
         return
-    if document.state(document.table[f"{section}.password"]).value:
-        change = document.command("set", f"{section}.password")
-        print_error(f"note: {section}.username and {section}.password did not change;")
-        print_error(f"if this server has others: {change}")
+    hosts = {server: document.get(f"{server}.host") for server in ("smtp", "imap")}
+    for server, host in hosts.items():
+        if is_google(host) and not all(map(is_google, hosts.values())):
+            change = document.command("set", f"{server}.host")
+            print_error(f"note: {server}.host is still {host}; to change it: {change}")
+    username, password = f"{section}.username", f"{section}.password"
+    if document.get(password):
+        print_error(f"note: {username} and {password} did not change; to change them:")
+        print_error(f"  {document.command('set', username)}")
+        print_error(f"  {document.command('set', password)}")
 
 
 def tell_other(name: str) -> None:
@@ -3605,17 +3757,15 @@ def tell_other(name: str) -> None:
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
     document = manager.read()
     document.valid_states()
-    mask_logins()
     services = services_in_use(document, args.timeout)
     places = ", ".join(map(str, services))
     print_error(f"Testing {places}. It may take up to {args.timeout:g} seconds.")
     failed: list[str] = []
     successors: dict[str, str] = {}
     for service, result in attempt_all(services, args.timeout):
-        if isinstance(result, NotOffered):
-            successors |= result.successors
-            if args.fix:
-                result.fix()
+        successors |= result.successors
+        if args.fix and result.successors and not result.todo:
+            result.outcome = "change"
         print_out(f"{result.outcome:<7} {service}: {result.what}")
         for line in result.todo:
             print_out(f"        {line}")
@@ -3640,7 +3790,7 @@ def change_models(manager: ConfigManager, successors: Mapping[str, str]) -> None
     with manager.edit() as document:
         for setting in list(document.table.values()):
             if setting.must_be_chosen:
-                old = document.get(setting.name)
+                old = document.state(setting).value
                 if old in successors:
                     new = successors[old]
                     document.put(setting, new)
@@ -3702,18 +3852,12 @@ def variables_to_hand_out(document: Document) -> dict[str, str]:
 def warn_of_differences(setting: Setting, value: Any) -> None:
     """Name each variable that is set to something else than what is stored."""
     for variable in setting.variables:
-        text = clean(os.environ.get(variable, ""))
-        if text and not is_same(setting, text, value):
-            differs = "%s differs from what is stored; the variable wins"
-            logger.warning(differs, variable)
-
-
-def is_same(setting: Setting, text: str, value: Any) -> bool:
-    """Whether a text, once cleaned as any that is given, is a stored value."""
-    try:
-        return bool(setting.parse(text) == value)
-    except ValueError:
-        return False
+        text = os.environ.get(variable, "")
+        with suppress(ValueError):  # it is empty, or no such value
+            if not clean(text) or setting.parse(text) == value:
+                continue
+        differs = "%s differs from what is stored; the variable wins"
+        logger.warning(differs, variable)
 
 
 def execute(words: list[str], environment: Mapping[str, str]) -> NoReturn:
@@ -3733,24 +3877,28 @@ def execute(words: list[str], environment: Mapping[str, str]) -> NoReturn:
 def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
     document = manager.read()
     vault = document.vault
-    raise_problems(document.error_for(setting) for setting in document.unreadable())
+    unreadable = document.unreadable()
+    if unreadable:
+        raise document.error_for(*unreadable)
     if not any(document.all_tokens()):
         raise ConfigError(
-            "there is nothing to rotate: no secret is stored",
+            "there is nothing to rotate: no secret is encrypted yet",
             hint=f"run {document.command('setup')}",
         )
-    if vault.is_external and vault.old_key in (None, vault.key):
+    if vault.is_external and vault.old_key is None:
         key = shlex.quote(str(vault.path))
         old_key = shlex.quote(str(vault.old_path))
+        # It can be run again, wherever it was stopped, and destroys no key.
         raise ConfigError(
-            f"{KEY_FILE_VARIABLE} names the machine key, which only its owner changes",
-            hint=f"run: cp {key} {old_key} && head -c {MACHINE_KEY_BYTES} /dev/urandom"
-            f" > {key} && {document.command('rotate-key')}",
+            f"{KEY_FILE_VARIABLE} names the machine key, so it is not changed here",
+            hint=f"to change it yourself, run: test -e {old_key} || cp {key} {old_key};"
+            f" cmp -s {key} {old_key} && head -c {MACHINE_KEY_BYTES} /dev/urandom"
+            f" > {key}; {document.command('rotate-key')}",
         )
     with manager.edit() as document:  # whose end finishes a rotation that was begun
-        if document.vault.old_key in (None, document.vault.key):
+        if document.vault.old_key is None:
             document.vault.begin_rotation()
-    print_error("There is a new machine key, and every secret is encrypted with it.")
+    print_error("There is a new machine key, and the secrets are encrypted with it.")
 
 
 # The command line -------------------------------------------------------------
@@ -3771,8 +3919,9 @@ def parse_agent_model(text: str) -> tuple[str, str]:
     elif agent not in AGENT_NAMES:
         agents = ", ".join(AGENT_NAMES)
         raise argparse.ArgumentTypeError(f"expected one of {agents} before the =")
+    (setting,) = declared(AgentConfig, name=agent)
     try:
-        return agent, check_model(clean(model))
+        return agent, setting.parse(model)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -3959,9 +4108,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-READING = (cmd_show, cmd_get, cmd_check, cmd_run)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with *argv* (by default, the arguments of the process).
 
@@ -3981,19 +4127,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(args)
 
 
+def writes(args: argparse.Namespace) -> bool:
+    """Whether a command changes something; one that only reads creates nothing."""
+    if args.run == cmd_check:
+        return bool(args.fix)
+    return args.run not in (cmd_show, cmd_get, cmd_run)
+
+
 def run_command(args: argparse.Namespace) -> int:
     """Run one command, and print its error."""
     run_log = None
     try:
         require_cryptography()
         if args.base_dir is not None and not clean(args.base_dir):
-            problem = "--base-dir: the name of the directory is empty"
-            raise ConfigError(problem, status=2)
+            what = "--base-dir: the name of the directory is empty"
+            raise ConfigError(what, status=2)
         manager = ConfigManager(args.base_dir)
         masks.leave_whole(str(manager.base_dir), *sys.orig_argv[:1])
-        # A reading command creates nothing, unless it fails unexpectedly.
-        reads = args.run in READING and not vars(args).get("fix")
-        run_log = RunLog(manager, logging.ERROR if reads else logging.DEBUG)
+        mask_logins()
+        # Of a command that only reads, the log has unexpected failures alone.
+        run_log = RunLog(manager, logging.DEBUG if writes(args) else logging.ERROR)
         set_handlers(run_log, args.verbose)
         args.run(args, manager)
         return 0
