@@ -792,7 +792,7 @@ leaves it out for now.""",
     llm_fallback_chain: list[str] = declare(
         ["claude", "openai", "ollama"],
         check_names,
-        help="The names of what the agents fall back to, such as: claude openai ollama",
+        help="What the agents fall back to, in this order: claude openai ollama, say.",
     )
     db_path: str = declare(
         "",
