@@ -533,7 +533,7 @@ def doubt_app_password(password: str) -> str:
 
 
 def doubt_mailing_address(address: str) -> str:
-    if CREDENTIAL.search(address) or len(address.split()) < 2:
+    if CREDENTIAL.fullmatch(address) or len(address.split()) < 2:
         return "this does not look like a postal address"
     return ""
 
@@ -1542,7 +1542,7 @@ class Document:
         if equals and near:
             value = "" if self.find(near[0]).secret else " VALUE"
             problem = "give the name and the value as two words"
-            hint = f"run {self.command('set', near[0])}{value}"
+            hint = f"run: {self.command('set', near[0])}{value}"
             return ConfigError(problem, hint=hint, status=2)
         hint = f"the names are:\n{list_names()}"
         if near:
@@ -1776,7 +1776,7 @@ class Document:
         error = self.vault.error_for(what)
         if self.vault.is_external and self.vault.key is None:
             return error  # setup would not help either
-        hint = f"{error.hint}; or run {self.command('setup')}"
+        hint = f"{error.hint}; or run: {self.command('setup')}"
         return ConfigError(str(error), hint=hint)
 
     def error_for(self, *settings: Setting) -> ConfigError:
@@ -2382,6 +2382,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 # Where answers come from: a person, a pipe, a variable or a file ==============
 
 CTRL_Z = "\x1a"  # typed like other characters, where it stops no program
+LOCAL_FLAGS, CONTROL_CHARACTERS = 3, 6  # places in what termios.tcgetattr gives
 LONGEST_INPUT = 4 * LONGEST_VALUE + 64  # bytes of a value, and what surrounds it
 
 
@@ -2408,10 +2409,11 @@ class Keyboard:
 
         settings = copy(self.visible)
         if not on:
-            settings[3] &= ~termios.ECHO
-            settings[6] = list(settings[6])
             disabled = os.fpathconf(sys.stdin.fileno(), "PC_VDISABLE")
-            settings[6][termios.VSUSP] = bytes([disabled])
+            characters = list(settings[CONTROL_CHARACTERS])
+            characters[termios.VSUSP] = bytes([disabled])
+            settings[CONTROL_CHARACTERS] = characters
+            settings[LOCAL_FLAGS] &= ~termios.ECHO
         with suppress(termios.error):  # the terminal was closed
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, settings)
 
@@ -2590,7 +2592,8 @@ def check_menu(value: object) -> str:
     raise ValueError(f"expected 1, 2 or 3, or one of {', '.join(PRESETS)}, custom")
 
 
-MENU_SETTING = Setting(
+# The menu is asked like a setting, and stored nowhere.
+MENU_QUESTION = Setting(
     "", check_menu, path=("preset",), question="Choice:", note=MENU, help=MENU_HELP
 )
 
@@ -2754,7 +2757,7 @@ class Setup:
         return None
 
     def ask_menu(self, keyboard: Keyboard, document: Document) -> None:
-        choice = ask(keyboard, MENU_SETTING, keep=self.present_choice(document))
+        choice = ask(keyboard, MENU_QUESTION, keep=self.present_choice(document))
         if choice == "custom":
             self.is_custom = True
             return
@@ -2856,18 +2859,18 @@ class Setup:
         """The wanted values of all variables, by setting; raises all that is wrong."""
         values = {}
         problems = []
-        for name, variable in given.items():
+        for name, setting in document.table.items():
+            if name not in given:
+                continue
             try:
-                value = self.value_to_take(document, document.table[name], variable)
+                values[name] = self.value_to_take(document, setting, given[name])
             except ValueError as error:
-                problems.append(f"{variable.variable}: {error}")
-            else:
-                values[name] = value
+                problems.append(f"{given[name].variable}: {error}")
         if problems:
             raise ConfigError(
                 *problems,
                 hint="set or correct each variable, or name a file that holds its value"
-                f" in <VARIABLE>_FILE; or run this: {document.command('setup')}",
+                f" in <VARIABLE>_FILE; or run: {document.command('setup')}",
             )
         return {name: value for name, value in values.items() if value != ""}
 
@@ -3673,7 +3676,7 @@ def cmd_show(args: argparse.Namespace, manager: ConfigManager) -> None:
             problem = str(state.problem).replace(name, title, 1)
             problems.append(ConfigError(problem, hint=state.problem.hint))
         elif state.status == "missing" and setting.required:
-            hint = f"run {document.command('setup')}"
+            hint = f"run: {document.command('setup')}"
             problems.append(ConfigError(f"{title}: missing", hint=hint))
     raise_problems(problems)
 
@@ -3695,7 +3698,7 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
     if setting.secret and any(args.value):
         raise ConfigError(
             "other users can see a secret on the command line",
-            hint="run this, and type it at the hidden prompt or pipe it in:"
+            hint="type it at a hidden prompt, or pipe it in:"
             f" {document.command('set', setting.name)}",
             status=2,
         )
@@ -3883,7 +3886,7 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
     if not any(document.all_tokens()):
         raise ConfigError(
             "there is nothing to rotate: no secret is encrypted yet",
-            hint=f"run {document.command('setup')}",
+            hint=f"run: {document.command('setup')}",
         )
     if vault.is_external and vault.old_key is None:
         key = shlex.quote(str(vault.path))
@@ -4172,15 +4175,18 @@ def run_command(args: argparse.Namespace) -> int:
 @contextmanager
 def logging_kept() -> Iterator[None]:
     """Leave the logging of the process as it was."""
-    before = (list(logger.handlers), logger.level, logger.propagate, logger.disabled)
+    handlers, level = logger.handlers, logger.level
+    propagate, disabled = logger.propagate, logger.disabled
     logger.handlers = []
     try:
         yield
     finally:
         for handler in logger.handlers:
             handler.close()
-        logger.handlers, level, logger.propagate, logger.disabled = before
+        logger.handlers = handlers
         logger.setLevel(level)
+        logger.propagate = propagate
+        logger.disabled = disabled
 
 
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT")
