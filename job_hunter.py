@@ -599,6 +599,12 @@ def declare(default: Any, check: Check, **columns: Any) -> Any:
     )
 
 
+def declare_path(default_path: str, what: str) -> Any:
+    """Declare a path of the agents', by default *default_path*."""
+    relative = "A relative path is below the base directory."
+    return declare("", check_text, help=f"{what} {relative}", default_path=default_path)
+
+
 check_port = partial(check_whole_number, 1, 65535)
 
 GMAIL_HELP = """\
@@ -633,7 +639,6 @@ PLAIN_PASSWORD: dict[str, Any] = {
     "help": "The password that your mail server expects from a mail program.",
 }
 USERNAME_HELP = "The name with which you log in to your mail server."
-RELATIVE_PATH = "A relative path is below the base directory."
 
 
 @dataclass
@@ -794,30 +799,10 @@ leaves it out for now.""",
         check_names,
         help="What the agents fall back to, in this order: claude openai ollama, say.",
     )
-    db_path: str = declare(
-        "",
-        check_text,
-        help=f"The file of the agents' database. {RELATIVE_PATH}",
-        default_path="outreach.db",
-    )
-    log_dir: str = declare(
-        "",
-        check_text,
-        help=f"The directory of the logs. {RELATIVE_PATH}",
-        default_path="logs",
-    )
-    resume_dir: str = declare(
-        "",
-        check_text,
-        help=f"The directory of your resumes. {RELATIVE_PATH}",
-        default_path="resume",
-    )
-    venues_dir: str = declare(
-        "",
-        check_text,
-        help=f"The directory of the venues, for the agents. {RELATIVE_PATH}",
-        default_path="venues",
-    )
+    db_path: str = declare_path("outreach.db", "The file of the agents' database.")
+    log_dir: str = declare_path("logs", "The directory of the logs.")
+    resume_dir: str = declare_path("resume", "The directory of your resumes.")
+    venues_dir: str = declare_path("venues", "The directory of the agents' venues.")
 
     def litellm_kwargs(self, agent: str) -> dict[str, str]:
         """Return what a LiteLLM call takes for the model of *agent*.
@@ -1336,8 +1321,8 @@ class Vault:
             backup,
         )
 
-    def error_for(self, what: str) -> ConfigError:
-        """The error of a token that no key opens."""
+    def error_for(self, what: str, way_out: str = "") -> ConfigError:
+        """The error of tokens that no key opens; *way_out* is added to its hint."""
         if self.is_external and self.key is None:
             return self.external_key_missing()
         problem = f"{what} was encrypted with a different key than {self.path}"
@@ -1346,7 +1331,7 @@ class Vault:
         return ConfigError(
             problem,
             hint=f"restore that machine key (and {OLD_KEY_FILE} if there was one), or"
-            f" name its file in {KEY_FILE_VARIABLE}",
+            f" name its file in {KEY_FILE_VARIABLE}{way_out}",
         )
 
 
@@ -1773,11 +1758,7 @@ class Document:
             raise self.key_error("the configuration")
 
     def key_error(self, what: str) -> ConfigError:
-        error = self.vault.error_for(what)
-        if self.vault.is_external and self.vault.key is None:
-            return error  # setup would not help either
-        hint = f"{error.hint}; or run: {self.command('setup')}"
-        return ConfigError(str(error), hint=hint)
+        return self.vault.error_for(what, f"; or run: {self.command('setup')}")
 
     def error_for(self, *settings: Setting) -> ConfigError:
         """The error of secrets that no key opens."""
