@@ -47,7 +47,14 @@ import threading
 import time
 import unicodedata
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -394,7 +401,7 @@ def check_host(value: object) -> str:
     with suppress(ValueError):
         return str(ipaddress.ip_address(text.strip("[]")))
     if not re.fullmatch(r"[\w-]{1,63}(\.[\w-]{1,63})*", text):
-        raise ValueError("expected a host name, without https:// and without a port")
+        raise ValueError("expected a host name without https:// and without a port")
     return text
 
 
@@ -410,7 +417,8 @@ def check_url(value: object) -> str:
         has_host = parts.hostname and parts.port != 0  # port raises ValueError as well
     except ValueError:
         raise ValueError(expected) from None
-    if parts.scheme not in ("http", "https") or not has_host or not text.isascii():
+    is_http = text.startswith(("https://", "http://"))
+    if not is_http or not has_host or not text.isascii():
         raise ValueError(expected)
     if parts.username or parts.password or set(text) & set("?#"):
         raise ValueError(f"{expected}, without a login and without ? or #")
@@ -445,6 +453,9 @@ def check_names(value: object) -> list[str]:
     return [check_word(name) for name in value]
 
 
+EXPECTED_MODEL = f"expected a model with its provider, such as {EXAMPLE_MODEL}"
+
+
 def check_model(value: object) -> str:
     """A LiteLLM model string with its provider; few models work without."""
     model = check_word(value)
@@ -452,7 +463,7 @@ def check_model(value: object) -> str:
         return check_bare_model(model)
     name, *rest = model.split("/")
     if not re.fullmatch("[A-Za-z0-9_-]+", name) or not all(rest):
-        raise ValueError(f"expected a model with its provider: {EXAMPLE_MODEL}")
+        raise ValueError(EXPECTED_MODEL)
     meant = nearest_provider(name)
     if meant:
         raise ValueError(f"expected {without_credentials('/'.join([meant, *rest]))}")
@@ -462,11 +473,12 @@ def check_model(value: object) -> str:
 def check_bare_model(model: str) -> str:
     """A model without a provider, which it gets if its name tells whose it is."""
     name, colon, tag = model.partition(":")
-    example = f"expected a model with its provider, such as {EXAMPLE_MODEL}"
-    if model.lower() in [*PROVIDERS, *OTHER_NAMES] or CREDENTIAL.search(model):
-        raise ValueError(example)
-    if name.lower() in PROVIDERS and tag[:1].isalpha():
-        raise ValueError(f"expected {name.lower()}/{tag} or ollama/{model}")
+    owner = OTHER_NAMES.get(name.lower(), name.lower())
+    is_owner = owner in PROVIDERS or owner in SAME_PROVIDER
+    if not name or (is_owner and not tag) or CREDENTIAL.search(model):
+        raise ValueError(EXPECTED_MODEL)
+    if is_owner and tag[:1].isalpha():
+        raise ValueError(f"expected {owner}/{tag} or ollama/{model}")
     if colon and ":" not in tag:
         return f"ollama/{model}"  # such as gpt-oss:20b
     for start, provider in MODEL_STARTS.items():
@@ -823,7 +835,7 @@ leaves it out for now.""",
                 hint=f"set providers.{name}.api_key, or the variable {variables[0]}",
             )
         stored = {"api_key": account.api_key, "api_base": account.api_base}
-        given = {name: text for name, text in stored.items() if text}
+        given = {column: text for column, text in stored.items() if text}
         return {"model": model, **given}
 
 
@@ -1168,7 +1180,7 @@ def flush_directory(directory: Path) -> None:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what killed writers left; a new file may be of one with another lock."""
+    """Remove what killed writers left; what is new may be another writer's still."""
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
@@ -1243,14 +1255,19 @@ class Vault:
     the key's file, which its owner alone makes and changes.
     """
 
-    def __init__(self, path: Path, old_path: Path, is_external: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        old_path: Path,
+        is_external: bool,
+        key: bytes | None,
+        old_key: bytes | None,
+    ) -> None:
         self.path = path
         self.old_path = old_path
         self.is_external = is_external
-        self.key = read_key(path, is_external)
-        self.old_key = read_key(old_path)
-        if self.old_key == self.key:  # a rotation was stopped before it began
-            self.old_key = None
+        self.key = key
+        self.old_key = old_key
 
     @property
     def keys(self) -> list[bytes]:
@@ -1311,6 +1328,11 @@ class Vault:
 
     def end_rotation(self) -> None:
         """Put the former machine key aside: config.json needs it no more."""
+        if self.old_key == self.key:  # the rotation was stopped before it began
+            with explained(self.old_path):
+                self.old_path.unlink()
+            self.old_key = None
+            return
         backup = backup_path(self.old_path.with_name(KEY_FILE))
         with explained(self.old_path):
             os.replace(self.old_path, backup)
@@ -1335,21 +1357,15 @@ class Vault:
         )
 
 
-def read_key(path: Path, is_external: bool = False) -> bytes | None:
+def read_key(path: Path) -> bytes | None:
     """The machine key in a file; None if there is no file."""
-    hint = (
-        f"restore it from a copy, or {MOVE_AWAY};"
-        f" {KEY_FILE_VARIABLE} can name another machine key"
-    )
-    if is_external:
-        hint = f"{KEY_FILE_VARIABLE} must name the file of the machine key"
-    try:
-        key = read_file(path)
-    except ConfigError as error:
-        raise ConfigError(*error.problems, hint=hint) from error
+    key = read_file(path)
     if key is not None and len(key) != MACHINE_KEY_BYTES:
-        problem = f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}"
-        raise ConfigError(problem, hint=hint)
+        raise ConfigError(
+            f"{path}: expected {MACHINE_KEY_BYTES} bytes, found {len(key)}",
+            hint=f"restore it from a copy, or {MOVE_AWAY};"
+            f" {KEY_FILE_VARIABLE} can name another machine key",
+        )
     return key
 
 
@@ -1357,7 +1373,16 @@ def read_vault(base_dir: Path) -> Vault:
     """The vault of a base directory, with the keys that its files hold now."""
     named = clean(os.environ.get(KEY_FILE_VARIABLE, ""))
     path = absolute_path(named) if named else base_dir / KEY_FILE
-    return Vault(path, base_dir / OLD_KEY_FILE, is_external=named != "")
+    old_path = base_dir / OLD_KEY_FILE
+    try:
+        key = read_key(path)
+    except ConfigError as error:
+        if not named:
+            raise
+        needed = f"a file of {MACHINE_KEY_BYTES} bytes that you can read"
+        hint = f"{KEY_FILE_VARIABLE} must name {needed}"
+        raise ConfigError(*error.problems, hint=hint) from error
+    return Vault(path, old_path, named != "", key, read_key(old_path))
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
@@ -1516,8 +1541,8 @@ class Document:
         match = PROVIDER_NAME.fullmatch(asked)
         is_credential = CREDENTIAL.search(name) is not None
         if match and not nearest_provider(match[1]) and not is_credential:
-            name = SAME_PROVIDER.get(match[1], match[1])
-            key, base_url = provider_rows(name, used=False, stored_url="")
+            provider = SAME_PROVIDER.get(match[1], match[1])
+            key, base_url = provider_rows(provider, used=False, stored_url="")
             return key if match[2] == "api_key" else base_url
         raise self.unknown_name(name)
 
@@ -1554,6 +1579,10 @@ class Document:
         names = [words[word] for word in near]
         return list(dict.fromkeys(names))[:3]
 
+    def model_settings(self) -> list[Setting]:
+        """The settings of all agents' models."""
+        return [row for row in self.table.values() if row.path[0] == "agents"]
+
     # Values ----------------------------------------------------------------
 
     def holder(self, setting: Setting, make: bool = False) -> dict[str, Any]:
@@ -1576,14 +1605,16 @@ class Document:
             return text.strip() or None
         return text
 
-    def token(self, setting: Setting) -> str:
-        """The encrypted form of a secret; "" if it is not stored, or in plain text."""
+    def token(self, setting: Setting) -> str | None:
+        """The encrypted form of a secret; None if it is missing or in plain text."""
         try:
             stored = self.stored(setting)
         except ConfigError:  # state() reports it
-            return ""
-        text = stored if setting.secret and isinstance(stored, str) else ""
-        return text.removeprefix(SECRET_MARK) if text.startswith(SECRET_MARK) else ""
+            return None
+        is_text = setting.secret and isinstance(stored, str)
+        if is_text and stored.startswith(SECRET_MARK):
+            return str(stored.removeprefix(SECRET_MARK))
+        return None
 
     def state(self, setting: Setting) -> State:
         try:
@@ -1594,7 +1625,7 @@ class Document:
             status = "missing" if setting.default == "" else "default"
             return State(setting.default, status)
         token = self.token(setting)
-        plain = self.vault.open(token) if token else stored
+        plain = stored if token is None else self.vault.open(token)
         if plain is None:
             return State(setting.default, "unreadable", self.error_for(setting))
         if setting.secret and isinstance(plain, str):
@@ -1743,13 +1774,14 @@ class Document:
         found = []
         for row in self.table.values():
             token = self.token(row)
-            if token and self.vault.open(token) is None:
+            if token is not None and self.vault.open(token) is None:
                 found.append(row)
         return found
 
     def has_other_key(self) -> bool:
         """Whether secrets are stored, and the machine key opens none of them."""
-        encrypted = [row for row in self.table.values() if self.token(row)]
+        rows = self.table.values()
+        encrypted = [row for row in rows if self.token(row) is not None]
         return encrypted != [] and encrypted == self.unreadable()
 
     def refuse_other_key(self) -> None:
@@ -1773,7 +1805,7 @@ class Document:
         """The secrets that somebody wrote into the file in plain text, by name."""
         found = {}
         for name, setting in self.table.items():
-            if setting.secret and not self.token(setting):
+            if setting.secret and self.token(setting) is None:
                 with suppress(ConfigError):  # state() reports it
                     stored = self.stored(setting)
                     if isinstance(stored, str):
@@ -1789,8 +1821,8 @@ class Document:
 
     def reseal(self) -> bool:
         """During a rotation, encrypt every secret with the new key; whether it did."""
-        if self.vault.old_key is None:
-            return False
+        if self.vault.old_key in (None, self.vault.key):
+            return self.vault.old_key is not None
         tokens = list(self.all_tokens())
         for node, place, token in tokens:
             plaintext = self.vault.open(token)
@@ -1804,14 +1836,16 @@ class Document:
         """Move the keys that earlier versions stored, such as openai_api_key."""
         for name in PROVIDERS:
             earlier = f"{name}_api_key"
-            key = self.content.get(earlier)
+            if not self.content.get(earlier):
+                self.content.pop(earlier, None)
+                continue
             setting = self.table[f"providers.{name}.api_key"]
             with suppress(ConfigError):  # state() reports it
-                account = self.holder(setting, make=bool(key))
-                self.content.pop(earlier, None)
-                if key and not account.get("api_key"):
+                account = self.holder(setting, make=True)
+                key = self.content.pop(earlier)
+                if not account.get("api_key"):
                     account["api_key"] = key
-                elif key and account["api_key"] != key:
+                elif account["api_key"] != key:
                     ignored = f"{earlier} in {CONFIG_FILE} is ignored"
                     warn_once(f"{ignored}: {setting.name} is there too")
 
@@ -1824,7 +1858,7 @@ class Document:
             names = ", ".join(plain)
             warn_once(f"{names}: plain text in {self.path} until the next change")
         for name in parts_of(self.content, "providers"):
-            meant = nearest_provider(name)
+            meant = SAME_PROVIDER.get(name) or nearest_provider(name)
             if meant:
                 ignored = f"nothing reads providers.{name} in {self.path}"
                 warn_once(f"{ignored}; did you mean providers.{meant}?")
@@ -2042,7 +2076,7 @@ class Masks:
     def add(self, secret: str) -> None:
         """Mask a secret from now on, as it stands and as others may write it."""
         is_ordinary = any(secret in text for text in self._public)
-        if len(secret) < SHORTEST_MASKED or is_ordinary:
+        if len(secret) < SHORTEST_MASKED or is_ordinary or secret in self._forms:
             return
         as_url = (quote(secret), quote(secret, safe=""), quote_plus(secret))
         as_json = (json.dumps(secret), json.dumps(secret, ensure_ascii=False))
@@ -2078,6 +2112,7 @@ masks.leave_whole(*make_table({}), __file__)
 HANDLER_NAME = "job_hunter"  # of both handlers, so that they are found again
 LOG_BYTES = 5_000_000  # a file that has reached this size is full
 LOG_FILES = 5  # so many of the newest stay
+DAY = "%Y-%m-%d"
 LOG_NAME = re.compile(r"run-(\d{4}-\d\d-\d\d)(?:\.(\d+))?\.log")
 #: What every record has; all else is from `extra=`.
 RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
@@ -2087,8 +2122,8 @@ def message_of(record: logging.LogRecord) -> str:
     """What a record says; a wrong number of arguments loses none of it."""
     try:
         return record.getMessage()
-    except (TypeError, ValueError):
-        return f"{record.msg} {record.args}"
+    except Exception:
+        return f"{record.msg!r} {record.args!r}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -2143,7 +2178,7 @@ class RunLog(logging.handlers.BaseRotatingHandler):
 
     def current(self) -> Path:
         """The file to write to now: the last of today's, or the next if it is full."""
-        today = time.strftime("%Y-%m-%d")
+        today = time.strftime(DAY)
         directory = self.manager.log_dir
         numbers = [n for day, n, _ in run_logs(directory) if day == today]
         number = max(numbers, default=0)
@@ -2154,8 +2189,14 @@ class RunLog(logging.handlers.BaseRotatingHandler):
         return path
 
     def shouldRollover(self, _: logging.LogRecord) -> bool:  # noqa: N802
-        path = self.current()
-        return str(path) != self.baseFilename or not path.exists()
+        path = Path(self.baseFilename)
+        is_of_today = path.name.startswith(log_name(time.strftime(DAY), 0)[:-4])
+        if path.parent != self.manager.log_dir or not is_of_today:
+            return True
+        try:
+            return path.stat().st_size >= LOG_BYTES
+        except OSError:  # somebody removed it
+            return True
 
     def doRollover(self) -> None:  # noqa: N802
         self.close()
@@ -2261,7 +2302,7 @@ def write_out(text: str) -> None:
 def print_error(text: str) -> None:
     if sys.stderr is None:
         return
-    with suppress(OSError):  # nobody is there to be told
+    with suppress(OSError, ValueError):  # nobody is there to be told
         sys.stderr.write(printable(masks.hide(text), sys.stderr) + "\n")
         sys.stderr.flush()
 
@@ -2362,7 +2403,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 # Where answers come from: a person, a pipe, a variable or a file ==============
 
-CTRL_Z = "\x1a"  # typed like other characters, where it stops no program
+CTRL_Z = "\x1a"  # what Ctrl-Z types at a hidden question, where it stops nothing
 LOCAL_FLAGS, CONTROL_CHARACTERS = 3, 6  # places in what termios.tcgetattr gives
 LONGEST_INPUT = 4 * LONGEST_VALUE + 64  # bytes of a value, and what surrounds it
 
@@ -2490,29 +2531,30 @@ class FromVariable:
     """
 
     def __init__(self, setting: Setting) -> None:
-        names = list(setting.variables)
-        files = [f"{name}_FILE" for name in names]
-        self.variable = first_set([*names, *files]) or names[0]
+        self.variable = setting.variables[0]
         self.text = ""
         self.why_empty = "not set"
         self.problem = ""  # why it cannot be read
         try:
-            if self.variable in files:
-                self.why_empty = "the file that it names is empty"
-                self.text = self.read_file()
-            else:
-                self.text = self.read()
+            for name in setting.variables:
+                if first_set([name, f"{name}_FILE"]):
+                    self.read(name)
+                    break
         except (ConfigError, ValueError) as error:
             self.problem = str(error)
 
-    def read(self) -> str:
-        file = first_set([f"{self.variable}_FILE"])
-        if file:
-            raise ValueError(f"{file} is set too; unset one of them")
-        return clean(os.environ.get(self.variable, ""))
+    def read(self, name: str) -> None:
+        self.variable = name
+        self.text = clean(os.environ.get(name, ""))
+        path = clean(os.environ.get(f"{name}_FILE", ""))
+        if path and self.text:
+            raise ValueError(f"{name}_FILE is set too; unset one of them")
+        if path:
+            self.variable = f"{name}_FILE"
+            self.why_empty = "the file that it names is empty"
+            self.text = self.read_file(os.path.expanduser(path))
 
-    def read_file(self) -> str:
-        path = os.path.expanduser(clean(os.environ[self.variable]))
+    def read_file(self, path: str) -> str:
         # The path is not repeated, for it may be the secret itself.
         with (
             explained("the file that it names cannot be read"),
@@ -2528,11 +2570,11 @@ class FromVariable:
 
 
 def notes_on_models(
-    document: Document, names: Iterable[str], asks_for_keys: bool
+    document: Document, names: Container[str], asks_for_keys: bool
 ) -> Iterator[str]:
     """What the models of the settings *names* need besides what setup asks for."""
-    rows = [document.table[name] for name in names]
-    models = [document.state(row).value for row in rows if row.must_be_chosen]
+    rows = [row for row in document.model_settings() if row.name in names]
+    models = [document.state(row).value for row in rows]
     for provider in dict.fromkeys(provider_of(model) for model in models):
         base_url = document.find(f"providers.{provider}.api_base")
         key = document.find(f"providers.{provider}.api_key")
@@ -2616,9 +2658,10 @@ def ask(
 def named_models(args: argparse.Namespace) -> dict[str, str]:
     """The models of --preset, over them those of --model: for all, then for single."""
     models = dict(PRESETS.get(args.preset, {}))
-    for agent, model in sorted(args.model, key=lambda pair: pair[0] != ""):
-        models.update(dict.fromkeys([agent] if agent else AGENT_NAMES, model))
-    return models
+    for agent, model in args.model:
+        if agent == "":
+            models |= dict.fromkeys(AGENT_NAMES, model)
+    return models | {agent: model for agent, model in args.model if agent}
 
 
 class Setup:
@@ -2661,7 +2704,7 @@ class Setup:
             self.done.add(setting.name)
 
     def complete_logins(self, document: Document) -> None:
-        """Give the other mail server a login that only one of them has."""
+        """Give IMAP the login of SMTP, if it has none."""
         for setting in list(document.table.values()):
             other = document.table.get(setting.same_for)
             if other and document.state(other).status == "missing":
@@ -2670,7 +2713,7 @@ class Setup:
                     document.put(other, state.value)
                     self.given.add(other.name)
 
-    def print_notes(self, document: Document, names: Iterable[str]) -> None:
+    def print_notes(self, document: Document, names: Container[str]) -> None:
         for note in notes_on_models(document, names, asks_for_keys=True):
             if note not in self.notes:
                 print_error(note)
@@ -2688,7 +2731,7 @@ class Setup:
             self.set_models(document, self.named)
             self.complete_logins(document)
             document.vault.fernet()  # now: later questions follow without a pause
-        self.print_notes(document, sorted(self.given & document.table.keys()))
+        self.print_notes(document, self.given)
         if not self.next_question(document):
             document.valid_states()  # raises what is wrong and not asked for
             print_error("Everything is configured.")
@@ -2775,7 +2818,8 @@ class Setup:
         rows = model_rows(document).values()
         providers = [provider_of(document.state(row).value) for row in rows]
         is_model_key = setting.path[0] == "providers" and setting.path[1] in providers
-        if setting.must_be_chosen and stored.status != "configured":
+        is_chosen = stored.status == "configured" and setting.name not in self.again
+        if setting.must_be_chosen and not is_chosen:
             keep = self.model_before(document, setting)
         if is_model_key and keep == "":
             way_out = "(hidden; Enter to choose other models)"
@@ -2831,7 +2875,7 @@ class Setup:
                 document.give(document.table[name], value)
                 self.given |= {name, document.table[name].same_for}
             document.valid_states()  # or nothing is stored
-        self.print_notes(document, sorted(self.given & document.table.keys()))
+        self.print_notes(document, self.given)
         return document
 
     def values_to_take(
@@ -3268,14 +3312,14 @@ def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
     undated = without_date(model)
 
     def distance(other: str) -> tuple[int, bool, bool, bool]:
-        is_other_version = not other.startswith(undated)
+        is_other_version = other != undated and not other.startswith(f"{undated}-")
         is_unfinished = bool(words_of(other) & STAGES)
         is_dated = without_date(other) != other
         different_words = words ^ (words_of(other) - STAGES)
         return len(different_words), is_other_version, is_unfinished, is_dated
 
     for_chat = [other for other in offered if not words_of(other) & NOT_FOR_CHAT]
-    newest_first = sorted(for_chat, key=version_of, reverse=True)
+    newest_first = sorted(for_chat, key=lambda o: (version_of(o), o), reverse=True)
     return sorted(newest_first, key=distance)
 
 
@@ -3388,6 +3432,8 @@ class ModelServer(Service):
 
     def not_offered(self, missing: Mapping[str, str], offered: list[str]) -> Result:
         """The failure of models that are not offered, and what to choose instead."""
+        if not offered:
+            return failure("lists no models", f"check {self.place_settings}")
         successors = {}
         todo = []
         names = []
@@ -3399,7 +3445,7 @@ class ModelServer(Service):
                 continue
             names.append(name)
             agents = self.agents[model]
-            five = ", ".join(nearest_models(name, offered)[:5]) or "no model at all"
+            five = ", ".join(nearest_models(name, offered)[:5]) or "none for chat"
             change = self.document.command("set", f"agents.{agents[0]}.model")
             todo.append(f"it offers {five}")
             todo.append(f"choose a model for {', '.join(agents)}: {change}")
@@ -3434,8 +3480,8 @@ class ModelServer(Service):
         page = first = self.place + self.provider.models_path
         for _ in range(MOST_PAGES):
             answer = self.fetch(page)
-            names += self.names_in(answer)  # which fails, if it is no object
-            if not answer.get("has_more"):
+            names += self.names_in(answer)  # which fails, if it is no list of them
+            if not lookup(answer, "has_more"):
                 break
             separator = "&" if "?" in first else "?"
             last = quote(str(answer.get("last_id")))
@@ -3445,7 +3491,7 @@ class ModelServer(Service):
     def names_in(self, answer: Any) -> Iterator[str]:
         """The names in a page of the list; raises a failed Result if it is none."""
         match answer:
-            case {"data": list(items)} | {"models": list(items)}:
+            case {"data": list(items)} | {"models": list(items)} | list(items):
                 for item in items:
                     match item:
                         case {"id": str(name)} | {"name": str(name)}:
@@ -3508,8 +3554,9 @@ class ModelServer(Service):
         """What an HTTP status other than 200 means, with the reason that it gives."""
         place = f"check {self.place_settings}"
         # Gemini and xAI answer 400 to a wrong key.
-        if code == 401 or (code == 400 and "api key" in said.lower()):
-            return self.refused_key("refused the key", said)
+        is_about_key = code == 400 and "api key" in said.lower()
+        if code in (401, 402, 403) or is_about_key:
+            return self.denial(code, cite(said))
         if 300 <= code < 400:
             where = location or "nowhere"
             return failure(f"redirects to {where}, where nothing was sent", place)
@@ -3517,8 +3564,6 @@ class ModelServer(Service):
             what = f"is overloaded or down (HTTP {code}): {cite(said)}"
             return failure(what, TRY_LATER)
         match code:
-            case 402 | 403:
-                return self.refused_key("denied access", said)
             case 404 if self.name not in PROVIDERS:
                 return Result("skipped", "has no list of models")
             case 407:
@@ -3529,11 +3574,17 @@ class ModelServer(Service):
         what = f"has no list of models (HTTP {code}: {cite(said)})"
         return failure(what, place, f"or the key may be wrong: {self.set_key}")
 
-    def refused_key(self, what: str, said: str) -> Result:
+    def denial(self, code: int, said: str) -> Result:
+        """The refusal of a key, or of what its owner may do with it."""
+        owner = self.see_owner()
         renew = f"then set another key: {self.set_key}"
+        if code == 402:
+            return failure(f"asks for payment: {said}", owner)
         if not self.key:
-            what, renew = "requires a key", f"then set it: {self.set_key}"
-        return failure(f"{what}: {cite(said)}", self.see_owner(), renew)
+            return failure(f"requires a key: {said}", owner, f"set it: {self.set_key}")
+        if code == 403:
+            return failure(f"denied access: {said}", owner, renew)
+        return failure(f"refused the key: {said}", owner, renew)
 
     def see_owner(self) -> str:
         if self.place == self.provider.base_url and self.provider.needs_key:
@@ -3575,9 +3626,7 @@ def services_in_use(document: Document, timeout: float) -> list[Service]:
         with explained(f"SSL_CERT_FILE={file} must name a PEM certificate file"):
             tls.load_verify_locations(file)
     services: dict[str, ModelServer] = {}
-    for setting in document.table.values():
-        if not setting.must_be_chosen:
-            continue
+    for setting in document.model_settings():
         model = document.state(setting).value
         name = provider_of(model)
         if name not in services:
@@ -3721,13 +3770,13 @@ def note_login(document: Document, setting: Setting) -> None:
     section, _, column = setting.name.partition(".")
     if column != "host" or not document.changes:
         return
-    hosts = {server: document.get(f"{server}.host") for server in ("smtp", "imap")}
-    for server, host in hosts.items():
-        if is_google(host) and not all(map(is_google, hosts.values())):
-            change = document.command("set", f"{server}.host")
-            print_error(f"note: {server}.host is still {host}; to change it: {change}")
+    other = document.table["imap.host" if section == "smtp" else "smtp.host"]
+    host, other_host = document.state(setting).value, document.state(other).value
+    if is_google(host) != is_google(other_host):
+        change = document.command("set", other.name)
+        print_error(f"note: {other.name} is still {other_host}; to change it: {change}")
     username, password = f"{section}.username", f"{section}.password"
-    if document.get(password):
+    if document.state(document.table[password]).value:
         print_error(f"note: {username} and {password} did not change; to change them:")
         print_error(f"  {document.command('set', username)}")
         print_error(f"  {document.command('set', password)}")
@@ -3735,7 +3784,7 @@ def note_login(document: Document, setting: Setting) -> None:
 
 def tell_other(name: str) -> None:
     if name:
-        print_error(f"also changed {name}, which had the same value or none")
+        print_error(f"also changed {name}, which had no value of its own")
 
 
 def cmd_check(args: argparse.Namespace, manager: ConfigManager) -> None:
@@ -3772,13 +3821,12 @@ def change_models(manager: ConfigManager, successors: Mapping[str, str]) -> None
         return
     changed = []
     with manager.edit() as document:
-        for setting in list(document.table.values()):
-            if setting.must_be_chosen:
-                old = document.state(setting).value
-                if old in successors:
-                    new = successors[old]
-                    document.put(setting, new)
-                    changed.append(f"{setting.path[1]}: {old} -> {new}")
+        for setting in document.model_settings():
+            old = document.state(setting).value
+            if old in successors:
+                new = successors[old]
+                document.put(setting, new)
+                changed.append(f"{setting.path[1]}: {old} -> {new}")
     for line in changed:
         print_out(line)
 
@@ -3840,7 +3888,7 @@ def warn_of_differences(setting: Setting, value: Any) -> None:
         with suppress(ValueError):  # it is empty, or no such value
             if not clean(text) or setting.parse(text) == value:
                 continue
-        differs = "%s differs from what is stored; the variable wins"
+        differs = "%s differs from what is stored, and agents use the variable"
         logger.warning(differs, variable)
 
 
@@ -3869,10 +3917,10 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
             "there is nothing to rotate: no secret is encrypted yet",
             hint=f"run: {document.command('setup')}",
         )
-    if vault.is_external and vault.old_key is None:
+    if vault.is_external and vault.old_key in (None, vault.key):
         key = shlex.quote(str(vault.path))
         old_key = shlex.quote(str(vault.old_path))
-        # It can be run again, wherever it was stopped, and destroys no key.
+        # It can be run again if a step of it fails, and destroys no key.
         raise ConfigError(
             f"{KEY_FILE_VARIABLE} names the machine key, so it is not changed here",
             hint=f"to change it yourself, run: test -e {old_key} || cp {key} {old_key};"
@@ -3880,7 +3928,7 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
             f" > {key}; {document.command('rotate-key')}",
         )
     with manager.edit() as document:  # whose end finishes a rotation that was begun
-        if document.vault.old_key is None:
+        if document.vault.old_key in (None, document.vault.key):
             document.vault.begin_rotation()
     print_error("There is a new machine key, and the secrets are encrypted with it.")
 
@@ -3960,8 +4008,8 @@ SET_HELP = """\
 Validate and store one value.
 
 Without VALUE it is asked for, or read from standard input. A secret is never
-taken from the command line, where other users can see it. The login of one mail
-server changes that of the other too, if it is the same."""
+taken from the command line, where other users can see it. A new login of SMTP
+is one of IMAP too, unless that has a login of its own."""
 
 SET_EXAMPLES = f"""\
 examples:
