@@ -3034,7 +3034,12 @@ class Service:
                 return failure("cannot find the host", todo)
             case ConnectionRefusedError():
                 return failure("refuses the connection", check_place)
-            case ssl.SSLEOFError() | ConnectionError() | EOFError():
+            case (
+                ssl.SSLEOFError()
+                | ssl.SSLZeroReturnError()
+                | ConnectionError()
+                | EOFError()
+            ):
                 what = "closed the connection unexpectedly"
                 return failure(what, f"{TRY_LATER}, or check {self.place_settings}")
             case ssl.SSLError():
@@ -3854,6 +3859,8 @@ def cmd_run(args: argparse.Namespace, manager: ConfigManager) -> None:
         environment[BASE_DIR_VARIABLE] = str(manager.base_dir)
     command = without_credentials(words[0])
     try:
+        if os.sep not in words[0] and not shutil.which(words[0], os.F_OK):
+            raise FileNotFoundError  # which a directory that cannot be read would hide
         execute(words, environment)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{command}: there is no such command", status=127) from None
