@@ -2190,7 +2190,7 @@ class RunLog(logging.handlers.BaseRotatingHandler):
 
     def shouldRollover(self, _: logging.LogRecord) -> bool:  # noqa: N802
         path = Path(self.baseFilename)
-        is_of_today = path.name.startswith(log_name(time.strftime(DAY), 0)[:-4])
+        is_of_today = path.name.startswith(f"run-{time.strftime(DAY)}.")
         if path.parent != self.manager.log_dir or not is_of_today:
             return True
         try:
@@ -2979,10 +2979,10 @@ def failure(what: str, *todo: str) -> Result:
 
 
 def shorten(said: object) -> str:
-    """What a server said as one line, cut before anything else looks at it."""
+    """What a server said as one line: masked, since a cut would leave half a secret."""
     if isinstance(said, bytes):
-        said = said[:4000].decode("utf-8", "replace")
-    text = str(said)[:4000]
+        said = said.decode("utf-8", "replace")
+    text = masks.hide(str(said))[:4000]
     # Every line of an SMTP reply may begin with a code such as 5.7.8.
     text = re.sub(r"(?m)^\d\.\d{1,3}\.\d{1,3} ?", "", text)
     text = re.sub(r"<http[^<>]*>|https?:[^]\s]{100,}", "", text)  # long links
