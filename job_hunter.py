@@ -518,7 +518,9 @@ def check_key_start(name: str, text: str) -> None:
     for start, owner in KEY_STARTS.items():
         if text.startswith(start) and owner != name:
             title = PROVIDERS[owner].title
-            raise ValueError(f"this is a key of {title}, since it begins with {start}")
+            raise ValueError(
+                f"this looks like a key of {title}: it begins with {start}"
+            )
     start = find_provider(name).key_must_start
     if not text.startswith(start):
         other_server = f"for another server, first set providers.{name}.api_base"
@@ -2748,7 +2750,7 @@ class Setup:
         if self.args.reconfigure or not all(map(document.is_answered, must)):
             variables = [row.variables[0] for row in rows if row.variables]
             raise ConfigError(
-                "there is no terminal to ask questions at",
+                "there is no terminal to ask questions on",
                 hint=f"use setup --non-interactive with {', '.join(variables)}",
             )
 
@@ -3992,8 +3994,8 @@ Each answer is saved as it is given: stop with Ctrl-C, and run setup again to
 go on. With --non-interactive, it asks nothing and takes the values from
 variables: GMAIL_USERNAME, GMAIL_APP_PASSWORD, MAILING_ADDRESS, and for each
 provider that the models use, <PROVIDER>_API_KEY and <PROVIDER>_API_BASE. A
-variable with _FILE behind its name, such as GMAIL_APP_PASSWORD_FILE, names a
-file that holds it."""
+variable with _FILE added to its name, such as GMAIL_APP_PASSWORD_FILE, names
+the file that holds the value."""
 
 SETUP_EXAMPLES = f"""\
 examples:
@@ -4107,7 +4109,9 @@ def make_parser() -> argparse.ArgumentParser:
     show = add("show", cmd_show, SHOW_HELP, "example:\n  job_hunter.py show --json")
     show.add_argument("--json", action="store_true", help="print it as JSON")
 
-    names = f"settings, and their other names:\n{list_names()}"
+    agents = ", ".join(AGENT_NAMES)
+    title = f"settings, and their other names (AGENT is one of\n{agents}):"
+    names = f"{title}\n{list_names()}"
     example = "example:\n  job_hunter.py get agents.writer.model"
     get = add("get", cmd_get, GET_HELP, f"{example}\n\n{names}")
     get.add_argument("name", metavar="NAME", help="the setting")
