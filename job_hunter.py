@@ -2528,12 +2528,12 @@ def read_standard_input() -> str:
 class FromVariable:
     """The text in a variable of a setting, or in the file that NAME_FILE names.
 
-    It is read once, when this is made: a file may be a pipe. `variable` is the name of
-    the one that was set, and `text` is "" if none was.
+    It is read once, when this is made: a file may be a pipe. `name` is that of the one
+    that was set, and `text` is "" if none was.
     """
 
     def __init__(self, setting: Setting) -> None:
-        self.variable = setting.variables[0]
+        self.name = setting.variables[0]
         self.text = ""
         self.why_empty = "not set"
         self.problem = ""  # why it cannot be read
@@ -2546,22 +2546,19 @@ class FromVariable:
             self.problem = str(error)
 
     def read(self, name: str) -> None:
-        self.variable = name
+        self.name = name
         self.text = clean(os.environ.get(name, ""))
         path = clean(os.environ.get(f"{name}_FILE", ""))
         if path and self.text:
             raise ValueError(f"{name}_FILE is set too; unset one of them")
         if path:
-            self.variable = f"{name}_FILE"
+            self.name = f"{name}_FILE"
             self.why_empty = "the file that it names is empty"
             self.text = self.read_file(os.path.expanduser(path))
 
     def read_file(self, path: str) -> str:
-        # The path is not repeated, for it may be the secret itself.
-        with (
-            explained("the file that it names cannot be read"),
-            open(path, "rb") as file,
-        ):
+        problem = "the file that it names cannot be read"  # its path may be the secret
+        with explained(problem), open(path, "rb") as file:
             return clean(read_stream(file))
 
     def value(self, setting: Setting) -> Any:
@@ -2813,30 +2810,41 @@ class Setup:
         self.done -= self.again
 
     def ask_for(self, keyboard: Keyboard, document: Document, setting: Setting) -> None:
-        """Ask for one value. Enter at a missing API key leads back to the menu."""
-        stored = document.state(setting)
-        keep = stored.value
-        question = setting.question
-        rows = model_rows(document).values()
-        providers = [provider_of(document.state(row).value) for row in rows]
-        is_model_key = setting.path[0] == "providers" and setting.path[1] in providers
-        is_chosen = stored.status == "configured" and setting.name not in self.again
-        if setting.must_be_chosen and not is_chosen:
-            keep = self.model_before(document, setting)
-        if is_model_key and keep == "":
-            way_out = "(hidden; Enter to choose other models)"
-            question = question.replace("(hidden)", way_out)
-        asked = replace(setting, question=question)
-        optional = is_model_key or not setting.required
-        answer = ask(keyboard, asked, keep, optional)
-        if answer == "" and is_model_key:
-            self.back_to_menu(document)
-            return
+        """Ask for one value and store it. Enter keeps what is stored or suggested."""
+        stored = document.state(setting).value
+        keep = stored
+        if setting.must_be_chosen:
+            keep = self.suggested_model(document, setting)
+        if keep == "" and self.is_avoidable(document, setting):
+            answer = ask(keyboard, with_way_out(setting), optional=True)
+            if answer == "":
+                self.back_to_menu(document)
+                return
+        else:
+            answer = ask(keyboard, setting, keep, optional=not setting.required)
         self.done.add(setting.name)
         self.given |= {setting.name, setting.same_for}
-        is_kept = answer == stored.value and document.is_answered(setting)
+        is_kept = answer == stored and document.is_answered(setting)
         if answer != "" and not is_kept:  # what was kept, others may change meanwhile
-            self.store(setting, answer, stored.value)
+            self.store(setting, answer, stored)
+
+    def is_avoidable(self, document: Document, setting: Setting) -> bool:
+        """Whether it is an API key that is not needed with other models."""
+        rows = model_rows(document).values()
+        providers = [provider_of(document.state(row).value) for row in rows]
+        return setting.path[0] == "providers" and setting.path[1] in providers
+
+    def suggested_model(self, document: Document, setting: Setting) -> str:
+        """The model that is chosen for an agent, else that of the agent before it."""
+        stored = document.state(setting)
+        if stored.status == "configured" and setting.name not in self.again:
+            return str(stored.value)
+        suggestion = DEFAULT_MODEL
+        for row in model_rows(document).values():
+            if row.name == setting.name:
+                break
+            suggestion = document.get(row.name)
+        return suggestion
 
     def store(self, setting: Setting, answer: Any, former: Any) -> None:
         with self.manager.edit() as document:
@@ -2848,31 +2856,22 @@ class Setup:
                 print_error(f"Removed the stored password, which belongs to {former}.")
         self.print_notes(document, [setting.name])
 
-    def model_before(self, document: Document, setting: Setting) -> str:
-        """What to suggest for an agent's model: that of the agent before it."""
-        suggestion = DEFAULT_MODEL
-        for row in model_rows(document).values():
-            if row.name == setting.name:
-                break
-            suggestion = document.get(row.name)
-        return suggestion
-
     # From the environment ---------------------------------------------------
 
     def from_environment(self) -> Document:
         """Store what the variables hold in one step, or name all that is wrong."""
         document = self.manager.read()
         self.set_models(document, self.models_for_environment(document))
-        given = {}
+        variables = {}
         for setting in document.table.values():
             if setting.variables and setting.used:
                 # Now: a file may be a pipe, for which no other writer should wait.
-                given[setting.name] = FromVariable(setting)
+                variables[setting.name] = FromVariable(setting)
         with self.manager.edit() as document:
             self.clear_unreadable(document)
             self.set_models(document, self.models_for_environment(document))
             self.complete_logins(document)
-            values = self.values_to_take(document, given)
+            values = self.values_to_take(document, variables)
             for name, value in values.items():
                 document.give(document.table[name], value)
                 self.given |= {name, document.table[name].same_for}
@@ -2881,18 +2880,19 @@ class Setup:
         return document
 
     def values_to_take(
-        self, document: Document, given: Mapping[str, FromVariable]
+        self, document: Document, variables: Mapping[str, FromVariable]
     ) -> dict[str, Any]:
         """The wanted values of all variables, by setting; raises all that is wrong."""
         values = {}
         problems = []
         for name, setting in document.table.items():
-            if name not in given:
+            if name not in variables:
                 continue
+            variable = variables[name]
             try:
-                values[name] = self.value_to_take(document, setting, given[name])
+                values[name] = self.value_to_take(document, setting, variable)
             except ValueError as error:
-                problems.append(f"{given[name].variable}: {error}")
+                problems.append(f"{variable.name}: {error}")
         if problems:
             raise ConfigError(
                 *problems,
@@ -2932,7 +2932,7 @@ class Setup:
                 return
         except ValueError as error:
             why = str(error)
-        logger.warning("%s ignored: %s", variable.variable, why)
+        logger.warning("%s ignored: %s", variable.name, why)
 
     def why_missing(
         self, document: Document, setting: Setting, variable: FromVariable
@@ -2942,6 +2942,12 @@ class Setup:
             if problem:
                 return f"{variable.why_empty}, and {problem}"
         return variable.why_empty
+
+
+def with_way_out(setting: Setting) -> Setting:
+    """The question for an API key that Enter need not answer."""
+    way_out = "(hidden; Enter to choose other models)"
+    return replace(setting, question=setting.question.replace("(hidden)", way_out))
 
 
 def model_rows(document: Document) -> dict[str, Setting]:
