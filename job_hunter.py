@@ -183,7 +183,6 @@ PROVIDERS: dict[str, Provider] = {
         "OpenAI",
         base_url="https://api.openai.com/v1",
         key_page="https://platform.openai.com/api-keys",
-        key_starts=("sk-proj-", "sk-svcacct-"),
         key_must_start="sk-",
         base_url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
         model_starts=("gpt", "chatgpt", "o1", "o3", "o4", "ft:gpt"),
@@ -275,6 +274,11 @@ def nearest_provider(name: str) -> str:
     if not near:
         return ""
     return OTHER_NAMES.get(near[0], near[0])
+
+
+def meant_provider(name: str) -> str:
+    """The name under which a provider's account is read, if it is another one."""
+    return SAME_PROVIDER.get(name) or nearest_provider(name)
 
 
 def variable_name(provider: str, ending: str) -> str:
@@ -417,7 +421,7 @@ def check_url(value: object) -> str:
         has_host = parts.hostname and parts.port != 0  # port raises ValueError as well
     except ValueError:
         raise ValueError(expected) from None
-    is_http = text.startswith(("https://", "http://"))
+    is_http = parts.scheme in ("https", "http")
     if not is_http or not has_host or not text.isascii():
         raise ValueError(expected)
     if parts.username or parts.password or set(text) & set("?#"):
@@ -892,12 +896,12 @@ def provider_rows(name: str, used: bool, stored_url: object) -> Iterator[Setting
         key,
         prepare=partial(check_key, name, not is_own_server),
         question=key.question if needed else "",
-        variables=key_variables(name),
+        variables=() if meant_provider(name) else key_variables(name),
         used=used,
         required=needed,
         shown_if_missing=needed,
     )
-    variables = base_url_variables(name)
+    variables = () if meant_provider(name) else base_url_variables(name)
     yield replace(base_url, variables=variables, used=used, shown_if_missing=False)
 
 
@@ -1371,6 +1375,13 @@ def read_key(path: Path) -> bytes | None:
     return key
 
 
+def is_same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
 def read_vault(base_dir: Path) -> Vault:
     """The vault of a base directory, with the keys that its files hold now."""
     named = clean(os.environ.get(KEY_FILE_VARIABLE, ""))
@@ -1383,8 +1394,11 @@ def read_vault(base_dir: Path) -> Vault:
             raise
         needed = f"a file of {MACHINE_KEY_BYTES} bytes that you can read"
         hint = f"{KEY_FILE_VARIABLE} must name {needed}"
+        if old_path.exists():
+            hint += f"; {old_path} is the key before a rotation"
         raise ConfigError(*error.problems, hint=hint) from error
-    return Vault(path, old_path, named != "", key, read_key(old_path))
+    old_key = None if is_same_file(path, old_path) else read_key(old_path)
+    return Vault(path, old_path, named != "", key, old_key)
 
 
 def get_fernet(base_dir: Directory = None) -> Fernet:
@@ -1859,9 +1873,9 @@ class Document:
         if plain:
             names = ", ".join(plain)
             warn_once(f"{names}: plain text in {self.path} until the next change")
-        for name in parts_of(self.content, "providers"):
-            meant = SAME_PROVIDER.get(name) or nearest_provider(name)
-            if meant:
+        for name, account in parts_of(self.content, "providers").items():
+            meant = meant_provider(name)
+            if meant and account:
                 ignored = f"nothing reads providers.{name} in {self.path}"
                 warn_once(f"{ignored}; did you mean providers.{meant}?")
         for setting in self.table.values():
@@ -2003,11 +2017,12 @@ class ConfigManager:
             data = read_file(self.config_path)
             if read_vault(self.base_dir).keys == vault.keys:
                 break  # else a rotation went on meanwhile
-        document = Document(self.base_dir, vault, data)
-        with suppress(ConfigError):  # get() reports it
-            self.log_dir = document.path_of("log_dir")
-        # From here on, what is logged goes to the right directory.
-        tighten(self.base_dir)
+        try:
+            document = Document(self.base_dir, vault, data)
+            with suppress(ConfigError):  # get() reports it
+                self.log_dir = document.path_of("log_dir")
+        finally:  # now: what this logs goes to the right directory
+            tighten(self.base_dir)
         document.move_earlier_keys()
         document.warn()
         return document
@@ -2122,10 +2137,11 @@ RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 def message_of(record: logging.LogRecord) -> str:
     """What a record says; a wrong number of arguments loses none of it."""
-    try:
+    with suppress(Exception):
         return record.getMessage()
-    except Exception:
+    with suppress(Exception):
         return f"{record.msg!r} {record.args!r}"
+    return f"{record.msg!r}, with arguments that cannot be shown"
 
 
 class JsonFormatter(logging.Formatter):
@@ -2329,7 +2345,7 @@ def command_line(base_dir: Path, *words: str) -> str:
     program = [*sys.orig_argv[:1], script]
     if started_as.stem == "job-hunter":
         program = ["job-hunter" if shutil.which("job-hunter") else str(started_as)]
-    if "UV" in os.environ:  # uv run sets it, and finds the Python or the script
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:  # `uv run` sets it, and `uvx` does not
         program = ["uv", "run", program[-1]]
     is_default = str(base_dir) == os.path.expanduser(DEFAULT_BASE_DIR)
     if is_default and not os.environ.get(BASE_DIR_VARIABLE):
@@ -2766,7 +2782,8 @@ class Setup:
                         self.ask_for(keyboard, document, setting)
                     document = self.manager.read()
         except (ConfigError, KeyboardInterrupt, SystemExit):
-            go_on = command_line(self.manager.base_dir, "setup")
+            words = ["setup", "--reconfigure"] if self.args.reconfigure else ["setup"]
+            go_on = command_line(self.manager.base_dir, *words)
             print_error("Setup is not finished; what you answered is saved.")
             print_error(f"To go on: {go_on}")
             raise
@@ -3311,25 +3328,36 @@ def without_date(model: str) -> str:
 
 
 def version_of(model: str) -> list[float]:
-    """The numbers in a model's name: claude-3-5-sonnet-20241022 has 3 and 5."""
-    return [float(n) for n in re.findall(r"\d+(?:\.\d+)?", without_date(model))]
+    """The numbers in a model's name that are no sizes: llama-3.3-70b has 3.3."""
+    numbers = r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*[bkx])"
+    return [float(number) for number in re.findall(numbers, without_date(model))]
+
+
+def size_of(model: str) -> float:
+    """The size in a model's name, in thousand millions: llama-3.3-70b has 70."""
+    sizes = re.findall(r"(\d+(?:\.\d+)?)b\b", model)
+    return float(sizes[0]) if sizes else 0.0
 
 
 def nearest_models(model: str, offered: Iterable[str]) -> list[str]:
     """The models of *offered* for conversation, the nearest to *model* first.
 
-    Those with the same words come first; of these the same model under a longer name,
-    then finished and undated ones, then the newest.
+    Those with the same words come first; of these the same model, also under a longer
+    name, then finished ones, those of the nearest size, undated ones and the newest.
     """
     words = words_of(model) - STAGES
     undated = without_date(model)
 
-    def distance(other: str) -> tuple[int, bool, bool, bool]:
-        is_other_version = other != undated and not other.startswith(f"{undated}-")
-        is_unfinished = bool(words_of(other) & STAGES)
-        is_dated = without_date(other) != other
+    def distance(other: str) -> tuple[float, ...]:
         different_words = words ^ (words_of(other) - STAGES)
-        return len(different_words), is_other_version, is_unfinished, is_dated
+        return (
+            len(different_words),
+            not f"{other}-".startswith(f"{undated}-"),
+            other != undated,
+            bool(words_of(other) & STAGES),
+            abs(size_of(other) - size_of(model)),
+            without_date(other) != other,
+        )
 
     for_chat = [other for other in offered if not words_of(other) & NOT_FOR_CHAT]
     newest_first = sorted(for_chat, key=lambda o: (version_of(o), o), reverse=True)
@@ -3367,6 +3395,12 @@ def reason_in(content: bytes) -> str:
             return shorten(said)
         case {"error": str(said)} | {"message": str(said)} | {"detail": str(said)}:
             return shorten(said)
+    return ""
+
+
+def host_of(url: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(url).hostname or ""
     return ""
 
 
@@ -3412,6 +3446,7 @@ class ModelServer(Service):
             raise Result("skipped", "has no base URL", todo)
         if self.proxy():
             self.place_settings += ", and the proxy variables (a proxy is in use)"
+            self.host_setting = self.place_settings
         self.refuse_unusable_url()
         offered = self.offered()
         missing = {}
@@ -3483,7 +3518,7 @@ class ModelServer(Service):
             return
         if "://" not in proxy:
             proxy = f"//{proxy}"
-        if not is_near(urlsplit(proxy).hostname or ""):
+        if not is_near(host_of(proxy)):
             todo = f"name {url.hostname} in the variable NO_PROXY"
             raise failure(f"{what}, through a proxy", todo)
 
@@ -3513,10 +3548,7 @@ class ModelServer(Service):
                             if normal_model(model) == model:  # or it cannot be stored
                                 yield name
             case _:
-                place = f"check {self.place_settings}"
-                if not urlsplit(self.place).path:
-                    place += "; it usually ends in /v1"
-                raise failure("did not return a list of models", place)
+                raise failure("did not return a list of models", self.check_place())
 
     def fetch(self, url: str) -> Any:
         """What the JSON at *url* says; None if it is not JSON. Raises a Result."""
@@ -3543,7 +3575,7 @@ class ModelServer(Service):
         except HTTPError as error:
             with error:
                 said = reason_in(error.read(LONGEST_ANSWER))
-                location = shorten(error.headers.get("Location", ""))
+                location = shorten(error.headers.get("Location", "").partition("?")[0])
                 raise self.refusal(error.code, said, location) from None
 
     def explain(self, error: Exception) -> Result:
@@ -3563,16 +3595,24 @@ class ModelServer(Service):
                 return super().explain(reason)
         return super().explain(error)
 
+    def check_place(self) -> str:
+        """What to do where something else than the list of models answers."""
+        own = self.provider.base_url
+        usually_ends = own == "" or own.endswith("/v1")
+        if usually_ends and not urlsplit(self.place).path:
+            return f"check {self.place_settings}; it usually ends in /v1"
+        return f"check {self.place_settings}"
+
     def refusal(self, code: int, said: str, location: str) -> Result:
         """What an HTTP status other than 200 means, with the reason that it gives."""
-        place = f"check {self.place_settings}"
+        place = self.check_place()
         # Gemini and xAI answer 400 to a wrong key.
         is_about_key = code == 400 and "api key" in said.lower()
         if code in (401, 402, 403) or is_about_key:
             return self.denial(code, cite(said))
         if 300 <= code < 400:
-            where = location or "nowhere"
-            return failure(f"redirects to {where}, where nothing was sent", place)
+            where = f"to {location}" if location else "elsewhere"
+            return failure(f"redirects {where}, where nothing was sent", place)
         if code >= 500:
             what = f"is overloaded or down (HTTP {code}): {cite(said)}"
             return failure(what, TRY_LATER)
@@ -3621,7 +3661,8 @@ class Ollama(ModelServer):
         match error:
             case URLError(reason=ConnectionRefusedError()):
                 start = "start it: ollama serve"
-                if not shutil.which("ollama"):
+                is_local = urlsplit(self.place).hostname in ("localhost", "127.0.0.1")
+                if is_local and not shutil.which("ollama"):
                     start = "install it: https://ollama.com/download"
                 return failure(
                     "is not running", start, f"or check {self.place_settings}"
@@ -3746,7 +3787,8 @@ def cmd_set(args: argparse.Namespace, manager: ConfigManager) -> None:
             status=2,
         )
     if setting.secret:
-        document.refuse_other_key()  # before somebody types it
+        document.vault.refuse_missing_external_key()  # before somebody types it
+        document.refuse_other_key()
     if args.value:
         value = document.checked(setting, " ".join(args.value))
     elif is_terminal():
@@ -3903,7 +3945,7 @@ def warn_of_differences(setting: Setting, value: Any) -> None:
         with suppress(ValueError):  # it is empty, or no such value
             if not clean(text) or setting.parse(text) == value:
                 continue
-        differs = "%s differs from what is stored, and agents use the variable"
+        differs = "%s differs from what is stored; the command gets the variable"
         logger.warning(differs, variable)
 
 
@@ -3932,15 +3974,21 @@ def cmd_rotate_key(_: argparse.Namespace, manager: ConfigManager) -> None:
             "there is nothing to rotate: no secret is encrypted yet",
             hint=f"run: {document.command('setup')}",
         )
+    if is_same_file(vault.path, vault.old_path):
+        raise ConfigError(
+            f"{vault.path} is {vault.old_path}, where a rotation keeps the old key",
+            hint="give the machine key another name first",
+        )
     if vault.is_external and vault.old_key in (None, vault.key):
         key = shlex.quote(str(vault.path))
         old_key = shlex.quote(str(vault.old_path))
         # It can be run again if a step of it fails, and destroys no key.
         raise ConfigError(
             f"{KEY_FILE_VARIABLE} names the machine key, so it is not changed here",
-            hint=f"to change it yourself, run: test -e {old_key} || cp {key} {old_key};"
+            hint="to change it yourself, run:"
+            f" test -e {old_key} || (umask 077; cp {key} {old_key});"
             f" cmp -s {key} {old_key} && head -c {MACHINE_KEY_BYTES} /dev/urandom"
-            f" > {key}; {document.command('rotate-key')}",
+            f" > {key}; {KEY_FILE_VARIABLE}={key} {document.command('rotate-key')}",
         )
     with manager.edit() as document:  # whose end finishes a rotation that was begun
         if document.vault.old_key in (None, document.vault.key):
