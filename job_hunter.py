@@ -429,7 +429,7 @@ def check_url(value: object) -> str:
     for endpoint in ENDPOINTS:
         if text.endswith(endpoint):
             raise ValueError(f"expected the base URL, without {endpoint} at its end")
-    return text
+    return f"{parts.scheme}{text[len(parts.scheme) :]}"  # the scheme in lower case
 
 
 def check_whole_number(low: int, high: int, value: object) -> int:
@@ -1394,8 +1394,8 @@ def read_vault(base_dir: Path) -> Vault:
             raise
         needed = f"a file of {MACHINE_KEY_BYTES} bytes that you can read"
         hint = f"{KEY_FILE_VARIABLE} must name {needed}"
-        if old_path.exists():
-            hint += f"; {old_path} is the key before a rotation"
+        if os.path.isfile(old_path) and not is_same_file(path, old_path):
+            hint += f"; {old_path} may hold the key before a rotation"
         raise ConfigError(*error.problems, hint=hint) from error
     old_key = None if is_same_file(path, old_path) else read_key(old_path)
     return Vault(path, old_path, named != "", key, old_key)
@@ -2785,7 +2785,7 @@ class Setup:
             words = ["setup", "--reconfigure"] if self.args.reconfigure else ["setup"]
             go_on = command_line(self.manager.base_dir, *words)
             print_error("Setup is not finished; what you answered is saved.")
-            print_error(f"To go on: {go_on}")
+            print_error(f"To go on (Enter keeps an answer): {go_on}")
             raise
 
     def next_question(self, document: Document) -> Setting | None:
@@ -2846,10 +2846,14 @@ class Setup:
             self.store(setting, answer, stored)
 
     def is_avoidable(self, document: Document, setting: Setting) -> bool:
-        """Whether it is an API key that is not needed with other models."""
-        rows = model_rows(document).values()
-        providers = [provider_of(document.state(row).value) for row in rows]
-        return setting.path[0] == "providers" and setting.path[1] in providers
+        """Whether it is an API key that only models of the seven agents need."""
+        if setting.path[0] != "providers":
+            return False
+        users = set()
+        for row in document.model_settings():
+            if provider_of(document.state(row).value) == setting.path[1]:
+                users.add(row.path[1])
+        return users <= set(AGENT_NAMES)
 
     def suggested_model(self, document: Document, setting: Setting) -> str:
         """The model that is chosen for an agent, else that of the agent before it."""
@@ -3330,12 +3334,13 @@ def without_date(model: str) -> str:
 def version_of(model: str) -> list[float]:
     """The numbers in a model's name that are no sizes: llama-3.3-70b has 3.3."""
     numbers = r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*[bkx])"
-    return [float(number) for number in re.findall(numbers, without_date(model))]
+    name = without_date(model).lower()
+    return [float(number) for number in re.findall(numbers, name)]
 
 
 def size_of(model: str) -> float:
     """The size in a model's name, in thousand millions: llama-3.3-70b has 70."""
-    sizes = re.findall(r"(\d+(?:\.\d+)?)b\b", model)
+    sizes = re.findall(r"(\d+(?:\.\d+)?)b\b", model.lower())
     return float(sizes[0]) if sizes else 0.0
 
 
@@ -3444,10 +3449,10 @@ class ModelServer(Service):
             set_url = self.document.command("set", f"providers.{self.name}.api_base")
             todo = f"if it needs one, set it with: {set_url}"
             raise Result("skipped", "has no base URL", todo)
+        self.refuse_unusable_url()
         if self.proxy():
             self.place_settings += ", and the proxy variables (a proxy is in use)"
             self.host_setting = self.place_settings
-        self.refuse_unusable_url()
         offered = self.offered()
         missing = {}
         for model in self.agents:
@@ -3462,10 +3467,10 @@ class ModelServer(Service):
         """The proxy through which it is asked; "" if there is none."""
         from urllib import request
 
-        scheme, _, rest = self.place.partition("://")
-        if request.proxy_bypass(rest.partition("/")[0]):
+        url = urlsplit(self.place)
+        if request.proxy_bypass(url.netloc):
             return ""
-        return request.getproxies().get(scheme, "")
+        return request.getproxies().get(url.scheme, "")
 
     def require_key(self) -> None:
         give = f"set it with: {self.set_key}"
@@ -3600,7 +3605,7 @@ class ModelServer(Service):
         own = self.provider.base_url
         usually_ends = own == "" or own.endswith("/v1")
         if usually_ends and not urlsplit(self.place).path:
-            return f"check {self.place_settings}; it usually ends in /v1"
+            return f"check {self.place_settings}; base URLs usually end in /v1"
         return f"check {self.place_settings}"
 
     def refusal(self, code: int, said: str, location: str) -> Result:
@@ -3645,6 +3650,9 @@ class ModelServer(Service):
         return f"ask whoever runs {self.place}"
 
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104  # for Ollama
+
+
 class Ollama(ModelServer):
     """Ollama, which needs no key and offers what was pulled."""
 
@@ -3661,7 +3669,7 @@ class Ollama(ModelServer):
         match error:
             case URLError(reason=ConnectionRefusedError()):
                 start = "start it: ollama serve"
-                is_local = urlsplit(self.place).hostname in ("localhost", "127.0.0.1")
+                is_local = urlsplit(self.place).hostname in THIS_MACHINE
                 if is_local and not shutil.which("ollama"):
                     start = "install it: https://ollama.com/download"
                 return failure(
