@@ -2785,7 +2785,7 @@ class Setup:
             words = ["setup", "--reconfigure"] if self.args.reconfigure else ["setup"]
             go_on = command_line(self.manager.base_dir, *words)
             print_error("Setup is not finished; what you answered is saved.")
-            print_error(f"To go on (Enter keeps an answer): {go_on}")
+            print_error(f"To go on: {go_on}")
             raise
 
     def next_question(self, document: Document) -> Setting | None:
