@@ -815,7 +815,7 @@ leaves it out for now.""",
     llm_fallback_chain: list[str] = declare(
         ["claude", "openai", "ollama"],
         check_names,
-        help="What the agents fall back to, in this order: claude openai ollama, say.",
+        help="What the agents fall back to, in this order, such as: claude openai.",
     )
     db_path: str = declare_path("outreach.db", "The file of the agents' database.")
     log_dir: str = declare_path("logs", "The directory of the logs.")
