@@ -3409,18 +3409,12 @@ def host_of(url: str) -> str:
     return ""
 
 
-#: Names in them are never looked up on the internet: ICANN's choice of 2024 for
-#: private use (host.docker.internal is such a name), RFC 6762 and RFC 8375.
-PRIVATE_DOMAINS = (".internal", ".local", ".home.arpa")
-
-
 def is_near(host: str) -> bool:
-    """Whether a host is this machine, or in a private network by address or name."""
+    """Whether a host is this machine, in a private network, or a name without a dot."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        is_bare = host[:1].isalpha() and "." not in host
-        return is_bare or host.endswith(PRIVATE_DOMAINS)
+        return host[:1].isalpha() and "." not in host
     return (getattr(address, "ipv4_mapped", None) or address).is_private
 
 
